@@ -1,0 +1,235 @@
+"""The catalogue of training methods: the files of this folder are the registry, and a path brings one's own.
+
+Names, hyper-parameters and docstrings are read from the source without running it, so listing needs no torch;
+`load` imports the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fatbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fatbench.interface import Batch, Context, Losses
+
+FOLDER = Path(__file__).parent
+_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One keyword-only argument of a method."""
+
+    name: str
+    kind: str  # int, float, bool or str
+    default: Value
+    meaning: str  # from the docstring's Args
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a method's source says about it, without running it."""
+
+    name: str
+    path: Path
+    source: str
+    function: str
+    docstring: str
+    hyper: dict[str, Hyperparameter]
+    constants: dict[str, Any]  # NORMS, LEAVES_BOX, ...: declared exceptions, each with its reason
+
+    @property
+    def title(self) -> str:
+        """The docstring's first line: what it is, with its citation."""
+        return self.docstring.partition("\n")[0]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms in which the method is defined; L-infinity unless NORMS says more."""
+        return tuple(self.constants.get("NORMS", ("linf",)))
+
+    @property
+    def leaves_box(self) -> str:
+        """Why the model may be shown pixels outside [0, 1] during the attack, or "" when it never is."""
+        return str(self.constants.get("LEAVES_BOX", ""))
+
+    def complete(self, settings: Mapping[str, str | Value]) -> dict[str, Value]:
+        """Return every hyper-parameter: the paper's defaults, changed by `settings` (text is parsed by type).
+
+        Raises:
+            UsageError: an unknown name, or a value that does not fit.
+        """
+        unknown = next((key for key in settings if key not in self.hyper), None)
+        if unknown is not None:
+            raise UsageError(f"{self.name} has no '{unknown}'; it has {', '.join(self.hyper) or 'no hyper-parameters'}")
+        changed = {key: _parse(self.name, self.hyper[key], value) for key, value in settings.items()}
+        return {name: changed.get(name, one.default) for name, one in self.hyper.items()}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method ready to run: called once a batch, it yields the losses to step on."""
+
+    description: Description
+    hyper: dict[str, Value]
+    function: Callable[..., Losses] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.description.name
+
+    @property
+    def source(self) -> str:
+        return self.description.source
+
+    def __call__(self, model: nn.Module, batch: Batch, ctx: Context) -> Losses:
+        return self.function(model, batch, ctx, **self.hyper)
+
+
+def names() -> list[str]:
+    """Return the registered methods' names, sorted."""
+    return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[a-z]*.py"))
+
+
+def describe(name: str) -> Description:
+    """Return what the method called `name`, or the file at that path, says about itself. Does not run it.
+
+    Raises:
+        UsageError: there is no such method or file, or the file does not hold a method.
+    """
+    path = _locate(name)
+    try:
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{path} is not valid Python: {error}") from None
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if path.stem not in functions:
+        raise UsageError(f"{path} holds no method: it needs a function 'def {path.stem}(model, batch, ctx, *, ...)'")
+    function = functions[path.stem]
+    docstring = ast.get_docstring(function) or ""
+    return Description(
+        name=path.stem.replace("_", "-"),
+        path=path,
+        source=source,
+        function=path.stem,
+        docstring=docstring,
+        hyper=_hyperparameters(path, function, docstring),
+        constants=_constants(tree),
+    )
+
+
+def load(name: str, **hyper: Value) -> Method:
+    """Return the method called `name` ("bs-trades", or "path/to/my_idea.py") with the paper's defaults or `hyper`.
+
+    Raises:
+        UsageError: no such method (the line says which exist), no such hyper-parameter, or a file that does not import.
+    """
+    description = describe(name)
+    settings = description.complete(hyper)
+    if description.path.parent == FOLDER:
+        module = importlib.import_module(f"{__name__}.{description.function}")
+    else:
+        module = _import_file(description.path)
+    return Method(description, settings, getattr(module, description.function))
+
+
+def _locate(name: str) -> Path:
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise UsageError(f"no method file {name}")
+        return Path(name)
+    if name not in names():
+        raise UsageError(f"no method '{name}': there are {', '.join(names())}, or the path of a .py file")
+    return FOLDER / f"{name.replace('-', '_')}.py"
+
+
+def _import_file(path: Path) -> Any:
+    module_spec = importlib.util.spec_from_file_location(f"fatbench_method_{path.stem}", path)
+    assert module_spec is not None  # the path ends in .py
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:  # a stranger's file may fail in any way; the user needs to know that it is hers
+        raise UsageError(f"{path} fails to import: {type(error).__name__}: {error}") from error
+    if not inspect.isgeneratorfunction(getattr(module, path.stem)):
+        raise UsageError(f"{path}: '{path.stem}' yields no losses; a method says 'yield loss' once per optimiser step")
+    return module
+
+
+def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> dict[str, Hyperparameter]:
+    found = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        kind = argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
+        if kind not in _TYPES or default is None:
+            raise UsageError(f"{path}: '{argument.arg}' needs a default and one of the types {', '.join(_TYPES)}")
+        value = _literal(default)
+        if value is None:
+            raise UsageError(f"{path}: the default of '{argument.arg}' is not a plain number, text or bool")
+        found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), _meaning(argument.arg, docstring))
+    return found
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    pairs = [(node.targets[0].id, _literal(node.value)) for node in assigned if isinstance(node.targets[0], ast.Name)]
+    return {name: value for name, value in pairs if name.isupper() and value is not None}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _meaning(name: str, docstring: str) -> str:
+    """Return what the Args section says of `name`, its continuation lines joined."""
+    lines = iter(docstring.splitlines())
+    for line in lines:
+        if line.strip().startswith(f"{name}:"):
+            words, indent = [line.split(":", 1)[1].strip()], len(line) - len(line.lstrip())
+            for following in lines:
+                if not following.strip() or len(following) - len(following.lstrip()) <= indent:
+                    break
+                words.append(following.strip())
+            return " ".join(words)
+    return ""
+
+
+def _parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
+    text = str(value).strip()
+    try:
+        if hyper.kind == "bool":
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        parsed: Value = _TYPES[hyper.kind](text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{method}: '{hyper.name}' takes {_article(hyper.kind)}, not '{text:.40}'") from None
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        raise UsageError(f"{method}: '{hyper.name}' must be finite, not {text}")
+    if hyper.kind == "int" and int(parsed) < 1:
+        raise UsageError(f"{method}: '{hyper.name}' is a count, at least 1, not {text}")
+    return parsed
+
+
+def _article(kind: str) -> str:
+    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[kind]

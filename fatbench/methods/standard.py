@@ -1,0 +1,17 @@
+import torch.nn.functional as F
+from torch import nn
+
+from fatbench.interface import Batch, Context, Losses
+
+NORMS = ("linf", "l2")
+
+
+def standard(model: nn.Module, batch: Batch, ctx: Context) -> Losses:
+    """Standard training: cross-entropy on clean images, no attack.
+
+    The unit of cost (3 passes), and the row that shows what robustness is without adversarial training.
+
+    Passes: 1 forward, 1 backward to inputs, 1 to weights; one batch-norm update.
+    Differences: none.
+    """
+    yield F.cross_entropy(model(batch.x), batch.y)

@@ -1,0 +1,48 @@
+"""The idioms that adversarial-training papers share. All input gradients of fatbench are taken here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Return the gradient of the scalar objective(z) at z, of z's shape; parameters' gradients stay untouched.
+
+    z is made a leaf, so whatever clamp or projection built it is not differentiated through. Weight gradients are
+    not computed: autograd prunes what no requested input needs.
+    """
+    gradient, _ = input_gradient_with(lambda leaf: (objective(leaf), leaf), z)
+    return gradient
+
+
+def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `input_gradient`, for an objective that also returns a tensor worth keeping (say, its logits), detached."""
+    leaf = z.detach().requires_grad_()
+    with torch.enable_grad():
+        value, kept = objective(leaf)
+        (gradient,) = torch.autograd.grad(value, leaf)
+    return gradient, kept.detach()
+
+
+def kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """Return KL(softmax(p_logits) || softmax(q_logits)) of each row, (B,); differentiable in both arguments."""
+    log_p, log_q = F.log_softmax(p_logits, dim=-1), F.log_softmax(q_logits, dim=-1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode (batch norm uses its running statistics), then every module back as it was.
+
+    Never hold it across a yield: whoever runs between the two halves of a generator must find the model as it left it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

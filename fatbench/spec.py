@@ -1,0 +1,185 @@
+"""RunSpec: everything that decides what one run computes, and nothing else. No torch here."""
+
+import hashlib
+import json
+import re
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fatbench.errors import UsageError
+
+Norm = Literal["linf", "l2"]
+Schedule = Literal["piecewise", "cyclic", "onecycle", "cosine", "constant"]
+Precision = Literal["fp32", "bf16"]
+Hyper = dict[str, bool | int | float | str]
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_EPS = re.compile(r"\d{0,9}\.?\d{1,15}(e-?\d)?(/\d{1,9})?")
+_PGD = re.compile(r"pgd-([1-9]\d{0,4})(?:-([1-9]\d{0,3}))?")
+_LARGEST_SEED = 2**32 - 1
+
+
+def parse_eps(text: object) -> str:
+    """Return `text` ("8/255", 0.2, ...) as "k/255" where it is exactly that, else as a decimal; exact either way.
+
+    Raises:
+        ValueError: it is not a number in (0, 1e6].
+    """
+    written = str(text).replace(" ", "")
+    numerator, _, denominator = written.partition("/")
+    if not _EPS.fullmatch(written) or denominator and not int(denominator):
+        raise ValueError(f"eps is a number or a fraction such as 8/255, not '{text}'")
+    value = Fraction(numerator) / int(denominator or 1)
+    if not 0 < value <= 10**6:
+        raise ValueError(f"eps is positive, not {text}")
+    levels = value * 255
+    if levels.denominator == 1:
+        return f"{levels.numerator}/255"
+    return repr(float(value)) if Fraction(repr(float(value))) == value else str(value)
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds in "90s", "10m", "1h" or "1.5h"; a bare number counts seconds.
+
+    Raises:
+        ValueError: it is not such a duration, or not positive.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or not float(match[1]):
+        raise ValueError(f"a time budget looks like 90s, 10m or 1h, not '{text}'")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+class PGD(BaseModel):
+    """A projected-gradient attack named pgd-STEPS or pgd-STEPS-RESTARTS."""
+
+    model_config = ConfigDict(frozen=True)
+    steps: int
+    restarts: int = 1
+
+
+def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
+    """Return what the evaluation `name` asks for.
+
+    Raises:
+        ValueError: there is no such evaluation.
+    """
+    if name == "clean" or name == "autoattack":
+        return name
+    match = _PGD.fullmatch(name)
+    if not match:
+        raise ValueError(f"no evaluation '{name}': there are clean, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack")
+    return PGD(steps=int(match[1]), restarts=int(match[2] or 1))
+
+
+class RunSpec(BaseModel):
+    """One training run and its evaluation, fully resolved: no field depends on the machine or on a default elsewhere.
+
+    A field added later takes a default that means "as before": defaults stay out of `digest`, so old ids stand.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str = Field(min_length=1)
+    hyper: Hyper  # complete: every hyper-parameter of the method
+    dataset: str = Field(min_length=1)  # a name, or the path of an .npz file or image folder
+    model: str = Field(min_length=1)
+    norm: Norm
+    eps: Annotated[str, BeforeValidator(parse_eps)]
+    seed: int = Field(ge=0, le=_LARGEST_SEED)
+
+    epochs: Annotated[int, Field(gt=0, le=10**6)] | None = None  # the budget: this ...
+    train_seconds: Annotated[float, Field(gt=0)] | None = None  # ... or this
+    batch_size: int = Field(gt=1)
+    lr: float = Field(gt=0)  # peak
+    schedule: Schedule
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    pad: int = Field(ge=0, le=64)  # random crop: pixels of zero padding on each side
+    flip: bool
+    limit_train: Annotated[int, Field(gt=0)] | None = None
+
+    device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
+    precision: Precision
+    threads: Annotated[int, Field(gt=0)] | None  # CPU threads; None leaves it to torch
+    evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
+
+    @field_validator("evaluations")
+    @classmethod
+    def _known_evaluations(cls, value: dict[str, int | None]) -> dict[str, int | None]:
+        for name in value:
+            parse_evaluation(name)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.epochs is None) == (self.train_seconds is None):
+            raise ValueError("a run has one budget: --epochs or --time-budget")
+        if self.norm == "linf" and self.epsilon > 1:
+            raise ValueError(
+                f"eps {self.epsilon:g} is beyond the pixels' range [0, 1]; did you mean {self.epsilon:g}/255?"
+            )
+        return self
+
+    @property
+    def epsilon(self) -> float:
+        """The radius of the threat model, for images in [0, 1]."""
+        return float(Fraction(self.eps))
+
+    @property
+    def budget(self) -> str:
+        """The budget as people write it: "15 epochs", "3m", "90s"."""
+        if self.epochs is not None:
+            return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+        assert self.train_seconds is not None
+        unit = next(u for u in "hms" if self.train_seconds % _SECONDS[u] == 0 or u == "s")
+        return f"{self.train_seconds / _SECONDS[unit]:g}{unit}"
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with anything that this spec decides."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def id(self) -> str:
+        """A readable file name: digits-small-cnn-bs-trades-10ep-s0-1f2e3d4c."""
+        budget = f"{self.epochs}ep" if self.epochs is not None else self.budget
+        parts = [short_name(self.dataset), short_name(self.model), short_name(self.method), budget, f"s{self.seed}"]
+        return "-".join([*parts, self.digest])
+
+
+def short_name(name: str) -> str:
+    """Return what a method, model or dataset is called in a table: a path's stem, safe in a file name."""
+    path, _, factory = name.partition(".py:")
+    stem = (
+        f"{PurePath(path).stem}-{factory}" if factory else PurePath(name).stem if "/" in name or "." in name else name
+    )
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:48].strip("-") or "unnamed"
+
+
+def build_spec(**fields: Any) -> RunSpec:
+    """Return the validated spec.
+
+    Raises:
+        UsageError: one line that names the first field at fault and why.
+    """
+    try:
+        return RunSpec(**fields)
+    except ValidationError as error:
+        raise UsageError(first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return one line for people out of a pydantic error: the field at fault and what is wrong with it."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return (
+        message
+        if problem["type"] == "value_error" or not where
+        else f"{where}: {message} (got {problem['input']!r:.60})"
+    )
