@@ -216,9 +216,8 @@ def load(path: Path) -> Record:
     if not isinstance(content, dict) or "schema" not in content or "spec" not in content:
         raise UsageError(f"{path} is not a fatbench record: it has no 'schema' and 'spec'")
     if content["schema"] != SCHEMA:
-        raise UsageError(
-            f"{path} has schema {content['schema']!r:.20}; this fatbench reads up to {SCHEMA}: upgrade fatbench"
-        )
+        found = repr(content["schema"])[:20]
+        raise UsageError(f"{path} has schema {found}; this fatbench reads up to {SCHEMA}: upgrade fatbench")
     try:
         return Record.model_validate(content)
     except ValidationError as error:

@@ -30,7 +30,7 @@ def parse_eps(text: object) -> str:
     """
     written = str(text).replace(" ", "")
     numerator, _, denominator = written.partition("/")
-    if not _EPS.fullmatch(written) or denominator and not int(denominator):
+    if not _EPS.fullmatch(written) or (denominator and not int(denominator)):
         raise ValueError(f"eps is a number or a fraction such as 8/255, not '{text}'")
     value = Fraction(numerator) / int(denominator or 1)
     if not 0 < value <= 10**6:
@@ -67,8 +67,10 @@ def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
     Raises:
         ValueError: there is no such evaluation.
     """
-    if name == "clean" or name == "autoattack":
-        return name
+    if name == "clean":
+        return "clean"
+    if name == "autoattack":
+        return "autoattack"
     match = _PGD.fullmatch(name)
     if not match:
         raise ValueError(f"no evaluation '{name}': there are clean, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack")

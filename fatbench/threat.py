@@ -20,7 +20,7 @@ class Linf:
 
     @torch.no_grad()
     def sample(self, x: Tensor, radius: float = 1.0) -> Tensor:
-        """Noise of x's shape, uniform in the ball of `radius` eps; the caller adds it, and projects if the paper does."""
+        """Noise of x's shape, uniform in the ball of `radius` eps; the caller adds it, and may project."""
         return torch.empty_like(x).uniform_(-radius * self.eps, radius * self.eps)
 
     @torch.no_grad()
@@ -73,7 +73,7 @@ class L2:
     @torch.no_grad()
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
         """(B,) how far z lies from x, in this norm, in the pixels' unit."""
-        return (z - x).flatten(1).norm(dim=1)
+        return torch.linalg.vector_norm((z - x).flatten(1), dim=1)
 
 
 Ball = Linf | L2
@@ -81,8 +81,8 @@ Ball = Linf | L2
 
 def make_ball(norm: str, eps: float) -> Ball:
     """Return the threat model called "linf" or "l2" with radius eps."""
-    return {"linf": Linf, "l2": L2}[norm](eps)
+    return Linf(eps) if norm == "linf" else L2(eps)
 
 
 def _lengths(v: Tensor) -> Tensor:
-    return v.flatten(1).norm(dim=1).clamp_min(_SMALLEST_NORM).view(-1, 1, 1, 1)
+    return torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(_SMALLEST_NORM).view(-1, 1, 1, 1)
