@@ -53,7 +53,7 @@ class L2:
         """
         direction = torch.randn_like(x)
         length = torch.empty_like(x[:, :1, :1, :1]).uniform_(0.0, radius * self.eps)
-        return direction * (length / _lengths(direction))
+        return direction * (length / _divisors(direction))
 
     @torch.no_grad()
     def project(self, z: Tensor, x: Tensor) -> Tensor:
@@ -63,17 +63,17 @@ class L2:
         surface unused but is no nearer. It is not the exact Euclidean projection onto the intersection.
         """
         offset = z.clamp(0.0, 1.0) - x
-        return x + offset * (self.eps / _lengths(offset)).clamp_(max=1.0)
+        return x + offset * (self.eps / _divisors(offset)).clamp_(max=1.0)
 
     @torch.no_grad()
     def step(self, z: Tensor, gradient: Tensor, size: float, x: Tensor) -> Tensor:
         """z moved `size` eps along the gradient's direction, then projected; a zero gradient moves nothing."""
-        return self.project(z + size * self.eps * gradient / _lengths(gradient), x)
+        return self.project(z + size * self.eps * gradient / _divisors(gradient), x)
 
     @torch.no_grad()
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
         """(B,) how far z lies from x, in this norm, in the pixels' unit."""
-        return torch.linalg.vector_norm((z - x).flatten(1), dim=1)
+        return _lengths(z - x)
 
 
 Ball = Linf | L2
@@ -85,4 +85,10 @@ def make_ball(norm: str, eps: float) -> Ball:
 
 
 def _lengths(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v.flatten(1), dim=1).clamp_min(_SMALLEST_NORM).view(-1, 1, 1, 1)
+    length: Tensor = torch.linalg.vector_norm(v.flatten(1), dim=1)
+    return length
+
+
+def _divisors(v: Tensor) -> Tensor:
+    """(B, 1, 1, 1) lengths, safe to divide by."""
+    return _lengths(v).clamp_min(_SMALLEST_NORM).view(-1, 1, 1, 1)
