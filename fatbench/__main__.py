@@ -1,0 +1,5 @@
+"""`python -m fatbench` is `fatbench`."""
+
+from fatbench.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""The application: its commands, and how every failure ends in one line and the right exit code."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+import fatbench
+from fatbench.cli.compare import compare
+from fatbench.cli.listing import list_things, show
+from fatbench.cli.run import run
+from fatbench.errors import FatbenchError
+
+INTERNAL, INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    name="fatbench",
+    help="Train image classifiers by fast adversarial training, attack them, and read time and robustness.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command(name="run")(run)
+app.command(name="compare")(compare)
+app.command(name="list")(list_things)
+app.command(name="show")(show)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"fatbench {fatbench.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit: 0 ok, 1 internal, 2 usage, 4 invalid run, 6 resources, 130 Ctrl-C."""
+    try:
+        code = app(standalone_mode=False)
+    except FatbenchError as error:
+        code = _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        code = _complain(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # whatever is left is a bug in fatbench, or in a user's own method or model
+        code = _internal(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    typer.echo(f"fatbench: {line}", err=True)
+    return code
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("FATBENCH_DEBUG"):
+        traceback.print_exception(error)
+        return INTERNAL
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    return _complain(
+        f"internal error at {place}: {type(error).__name__}: {error} (FATBENCH_DEBUG=1 shows all)", INTERNAL
+    )

@@ -1,0 +1,60 @@
+"""`fatbench list` and `fatbench show`: what there is, and what it says about itself."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fatbench import data, methods, models, presets, record
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    DATASETS = "datasets"
+    MODELS = "models"
+    PRESETS = "presets"
+
+
+def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)]) -> None:
+    """List the methods, datasets, models or presets, a line each."""
+    described = {
+        Kind.METHODS: lambda: {name: methods.describe(name).title for name in methods.names()},
+        Kind.DATASETS: lambda: {name: data.describe(name) for name in data.names()},
+        Kind.MODELS: lambda: {name: models.describe(name) for name in models.names()},
+        Kind.PRESETS: lambda: {name: presets.describe(name) for name in presets.names()},
+    }[kind]()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, title in described.items():
+        table.add_row(name, Text(title))
+    Console().print(table)
+
+
+def show(what: Annotated[str, typer.Argument(metavar="METHOD|RESULT.json", show_default=False)]) -> None:
+    """Show a method's recipe and hyper-parameters, or one result in full."""
+    if what.endswith(".json"):
+        from fatbench.report.panel import panel
+
+        path = Path(what)
+        Console().print(panel(record.load(path), path))
+        return
+    description = methods.describe(what)
+    console = Console()
+    console.print(Text(description.name, style="bold"), Text(f"({description.path.name})", style="dim"))
+    console.print(Text(description.docstring))
+    if description.hyper:
+        table = Table(box=box.SIMPLE, title="hyper-parameters (--set NAME=VALUE)", title_justify="left")
+        for column in ("name", "type", "default", "meaning"):
+            table.add_column(column)
+        for hyper in description.hyper.values():
+            table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
+        console.print(table)
+    console.print(Text(f"norms: {', '.join(description.norms)}"))

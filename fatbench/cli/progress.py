@@ -1,0 +1,88 @@
+"""What a person sees while a run goes on: a live line on a terminal, a line per epoch elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from fatbench.record import Probe, Score
+    from fatbench.training.loop import Pulse
+
+
+class ProgressObserver:
+    """Draws a run's progress on `console`; used as a context manager around it."""
+
+    def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
+        self._console = console
+        self._title = escape(title)
+        self._live = console.is_terminal and not quiet
+        self._lines = not console.is_terminal and not quiet
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[facts]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not self._live,
+        )
+        self._task: TaskID = self._progress.add_task(self._title, total=None, facts="")
+        self._last_probe = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str) -> None:
+        """A new stage has begun: the bar starts anew."""
+        self._update(name, None, 0.0, "")
+        if self._lines:
+            self._console.print(f"{self._title}: {name}", highlight=False)
+
+    def training(self, pulse: Pulse, images_per_second: float) -> None:
+        """Training is at `pulse`."""
+        left = pulse.train_seconds * (1 - pulse.progress) / pulse.progress if pulse.progress > 0 else 0.0
+        facts = f"epoch {pulse.epoch}  loss {pulse.loss:.3f}  lr {pulse.lr:.4f}  {images_per_second:,.0f} images/s"
+        self._update("training", 1.0, pulse.progress, f"{facts}  {_duration(left)} left  {self._last_probe}")
+
+    def probed(self, probe: Probe) -> None:
+        """The model was looked at on validation images."""
+        seen = "  ".join(f"{name} {score.accuracy:.1%}" for name, score in probe.scores.items())
+        self._last_probe = f"validation: {seen}"
+        if self._lines:
+            loss = "-" if probe.loss is None else f"{probe.loss:.3f}"
+            line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
+            self._console.print(f"{self._title}: {line}  {self._last_probe}", highlight=False)
+
+    def evaluating(self, name: str, done: int, total: int, part: str) -> None:
+        """The evaluation `name` has settled `done` of `total` images and is at `part`."""
+        self._update(f"evaluating {name}", float(total), float(done), f"{part}  {done} of {total} images settled")
+
+    def scored(self, name: str, score: Score) -> None:
+        """The evaluation `name` is complete."""
+        if self._lines:
+            result = f"{name} {score.accuracy:.1%} of {score.total} images  {_duration(score.seconds)}"
+            self._console.print(f"{self._title}: {result}", highlight=False)
+
+    def _update(self, stage: str, total: float | None, completed: float, facts: str) -> None:
+        description = f"{self._title}: {stage}"
+        self._progress.update(self._task, description=description, total=total, completed=completed, facts=facts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

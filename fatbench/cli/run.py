@@ -1,0 +1,182 @@
+"""`fatbench run`: train, attack and record; print what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fatbench.cli.progress import ProgressObserver
+from fatbench.cli.resolve import parse_seeds, resolve
+from fatbench.errors import FatbenchError, InvalidRunError, UsageError
+from fatbench.record import Record
+from fatbench.spec import RunSpec, parse_seconds, short_name
+
+INTERRUPTED = 130
+
+
+def run(
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="Method, or path of a method's .py file; repeatable.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. [default: digits]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Published settings; `fatbench list presets` names them.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Budget: N x len(loader) optimiser steps.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Budget: training seconds, as 90s, 10m or 1h.")] = None,
+    seeds: Annotated[str, typer.Option(help="One run each, as 0,1,2.")] = "0",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable.")
+    ] = None,
+    eps: Annotated[str | None, typer.Option(help="Radius for pixels in [0, 1], as 8/255.")] = None,
+    norm: Annotated[str | None, typer.Option(help="linf or l2.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="piecewise, cyclic, onecycle, cosine or constant.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD momentum.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="SGD weight decay.")] = None,
+    pad: Annotated[int | None, typer.Option(help="Random crop: pixels of padding; 0 is none.")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Random horizontal flip.")] = None,
+    limit_train: Annotated[int | None, typer.Option(help="Train on N images only; labelled subset everywhere.")] = None,
+    evaluate: Annotated[
+        str | None, typer.Option("--eval", help="clean, pgd-STEPS[-RESTARTS], autoattack by comma, or none.")
+    ] = None,
+    eval_samples: Annotated[
+        str | None, typer.Option(help="Test images for every evaluation, or all. [default: all; AutoAttack a subset]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 in training; evaluation is always fp32.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. [default: ~/.cache/fatbench]")
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a missing dataset.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of records.")] = Path("results"),
+    force: Annotated[bool, typer.Option("--force", help="Run again what is stored already.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the records as JSON, and nothing else, to stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train, attack and record: one result for each method and seed."""
+    if epochs is not None and time_budget is not None:
+        raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
+    flags: dict[str, Any] = {
+        "dataset": dataset,
+        "model": model,
+        "epochs": epochs,
+        "train_seconds": _seconds(time_budget),
+        "eps": eps,
+        "norm": norm,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "pad": pad,
+        "flip": flip,
+        "limit_train": limit_train,
+        "precision": precision,
+        "threads": threads,
+        "evaluate": _names(evaluate),
+    }
+    arguments: dict[str, Any] = {
+        "method_names": method or [],
+        "preset": preset,
+        "flags": {name: value for name, value in flags.items() if value is not None},
+        "hyper": set_ or [],
+        "seeds": parse_seeds(seeds),
+        "eval_samples": eval_samples,
+    }
+    resolve(**arguments, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
+    from fatbench.environment import resolve_device
+
+    specs = resolve(**arguments, device=resolve_device(device))
+    _warn_about_eps(specs[0])
+    code = _run_all(specs, output, force, json, quiet, data_dir=data_dir, download=download)
+    raise typer.Exit(code)
+
+
+def _run_all(specs: list[RunSpec], output: Path, force: bool, json: bool, quiet: bool, **where: Any) -> int:
+    """Run every spec; one that fails does not take the others down. Return the worst exit code."""
+    console = Console()
+    records: list[Record] = []
+    code = 0
+    for spec in specs:
+        try:
+            result = _run_one(spec, output, force, quiet or json, **where)
+        except FatbenchError as error:
+            if len(specs) == 1:
+                raise
+            typer.echo(f"fatbench: {short_name(spec.method)} seed {spec.seed}: {error}", err=True)
+            code = max(code, error.exit_code)
+            continue
+        except KeyboardInterrupt:
+            kept = output / f"{spec.id}.json"
+            note = f"; what was earned is in {kept}" if kept.exists() else ""
+            typer.echo(f"fatbench: interrupted{note}; the same command starts this run again", err=True)
+            return INTERRUPTED
+        records.append(result)
+        if result.status == "diverged":
+            code = max(code, InvalidRunError.exit_code)
+        if not json:
+            _print(console, result, output)
+    if json:
+        typer.echo("[" + ",\n".join(result.model_dump_json(by_alias=True) for result in records) + "]")
+    elif len(records) > 1:
+        _print_comparison(console, records)
+    return code
+
+
+def _run_one(spec: RunSpec, output: Path, force: bool, quiet: bool, **where: Any) -> Record:
+    """Return the stored record of an identical run, or run it."""
+    from fatbench import runner
+
+    known = None if force else runner.stored(spec, output)
+    if known is not None:
+        typer.echo(f"fatbench: stored result of {known.created}; --force runs it again", err=True)
+        return known
+    console = Console(stderr=True)
+    with ProgressObserver(console, f"{short_name(spec.method)} seed {spec.seed}", quiet) as observer:
+        return runner.run(spec, output=output, observer=observer, **where)
+
+
+def _print(console: Console, result: Record, output: Path) -> None:
+    from fatbench.report.panel import panel
+
+    console.print(panel(result, output / f"{result.id}.json"))
+
+
+def _print_comparison(console: Console, records: list[Record]) -> None:
+    from fatbench.report import comparison, render
+
+    for table in render.tables(comparison.compare(records, sort=None, reference=None)):
+        console.print(table)
+
+
+def _seconds(time_budget: str | None) -> float | None:
+    try:
+        return None if time_budget is None else parse_seconds(time_budget)
+    except ValueError as error:
+        raise UsageError(f"--time-budget: {error}") from None
+
+
+def _names(evaluate: str | None) -> list[str] | None:
+    if evaluate is None:
+        return None
+    return [] if evaluate == "none" else [name.strip() for name in evaluate.split(",")]
+
+
+def _warn_about_eps(spec: RunSpec) -> None:
+    """The literature evaluates at 8/255; papers that trained at 0.031 meant nearly that, not that."""
+    usual = 8 / 255
+    if spec.norm == "linf" and spec.epsilon != usual and abs(spec.epsilon / usual - 1) < 0.05:
+        typer.echo(
+            f"fatbench: warning: eps {spec.eps} is not 8/255 = {usual:.5f}; write --eps 8/255 for that", err=True
+        )

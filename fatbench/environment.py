@@ -1,0 +1,112 @@
+"""What machine and software this is, for the record."""
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import fatbench
+from fatbench.errors import ResourceError, UsageError
+from fatbench.record import Environment
+
+
+def resolve_device(name: str) -> str:
+    """Return the device that `name` ("auto", "cpu", "cuda", "cuda:1", "mps") stands for here.
+
+    Raises:
+        UsageError: there is no such kind of device.
+        ResourceError: this machine has none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps") or (device.type != "cuda" and name != device.type):
+        raise UsageError(f"no device '{name}': there are auto, cpu, cuda, cuda:INDEX and mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"no GPU '{name}': torch sees {torch.cuda.device_count()}; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError("no Metal device here; use --device cpu")
+    return name
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Return what the record keeps about this machine and software."""
+    commit, dirty = _source_state()
+    on_gpu = device.type == "cuda"
+    cpu = _cpu_model()
+    return Environment(
+        device=torch.cuda.get_device_name(device)
+        if on_gpu
+        else f"{platform.machine()} Metal"
+        if device.type == "mps"
+        else cpu,
+        cpu=cpu,
+        cpu_threads=torch.get_num_threads(),
+        platform=platform.platform(terse=True),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda if on_gpu else None,
+        cudnn=str(torch.backends.cudnn.version()) if on_gpu else None,
+        driver=_driver() if on_gpu else None,
+        tf32=on_gpu and torch.backends.cudnn.allow_tf32,
+        fatbench=fatbench.__version__,
+        commit=commit,
+        dirty=dirty,
+    )
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of peak memory on a GPU; a process's peak cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the peak bytes so far: what torch allocated and reserved on a GPU, or what the process held on a CPU."""
+    if device.type == "cuda":
+        return {
+            "allocated": torch.cuda.max_memory_allocated(device),
+            "reserved": torch.cuda.max_memory_reserved(device),
+        }
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def _driver() -> str | None:
+    return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"])
+
+
+def _source_state() -> tuple[str | None, bool | None]:
+    """The commit of fatbench's own source tree and whether it was changed, or nothing when it is installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    changes = _output(["git", "-C", str(root), "status", "--porcelain", "--", "fatbench"])
+    return commit, bool(changes) if commit else None
+
+
+def _output(command: list[str]) -> str | None:
+    """The first line that a command prints, or None when it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env={**os.environ})  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0].strip()

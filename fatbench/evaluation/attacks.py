@@ -1,0 +1,52 @@
+"""Clean accuracy and PGD: which images a model still gets right."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fatbench.models.classifier import Classifier
+from fatbench.ops import input_gradient_with
+from fatbench.threat import Ball
+
+PGD_ALPHA = 0.25  # in units of eps: the literature's 2/255 at eps 8/255
+
+
+@torch.no_grad()
+def is_correct(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """(B,) whether each image is classified as its label."""
+    return _right(model(x), y)
+
+
+def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int) -> Tensor:
+    """(B,) whether each image is still right after every step of every restart of PGD on the cross-entropy.
+
+    Each restart starts at a random point of the ball; an image that has fallen once is attacked no more, so the result
+    is the worst case over all points that the attack visited.
+    """
+    standing = is_correct(model, x, y)
+    for _ in range(restarts):
+        alive = standing.nonzero().squeeze(1)
+        z = ball.project(x[alive] + ball.sample(x[alive]), x[alive])
+        for _ in range(steps):
+            gradient, right = _gradient_and_verdict(model, z, y[alive])
+            alive, z, gradient = alive[right], z[right], gradient[right]
+            z = ball.step(z, gradient, PGD_ALPHA, x[alive])
+        alive = alive[is_correct(model, z, y[alive])]
+        standing = torch.zeros_like(standing).index_fill_(0, alive, True)
+    return standing
+
+
+def _gradient_and_verdict(model: Classifier, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the cross-entropy at z, and (B,) whether z is classified as y: one forward serves both."""
+
+    def loss(leaf: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(leaf)
+        return F.cross_entropy(logits, y, reduction="sum"), logits
+
+    gradient, logits = input_gradient_with(loss, z)
+    return gradient, _right(logits, y)
+
+
+def _right(logits: Tensor, y: Tensor) -> Tensor:
+    """(B,) whether the largest logit is the label's; a logit that is not finite is wrong."""
+    return logits.argmax(1).eq(y) & logits.isfinite().all(1)

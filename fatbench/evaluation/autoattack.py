@@ -1,0 +1,122 @@
+"""AutoAttack through pyautoattack, with everything around it that the library leaves to its user.
+
+The library is the field's standard implementation (Croce & Hein, ICML 2020). Its attacks are run one at a time on the
+images that still stand, with the standard parameters: verdicts are those of its own standard evaluation, bit for bit,
+and each part's share is known. What is mended here: few classes (its targeted attacks assume ten), contiguous inputs,
+time-seeded randomness, the debugger hook that it removes, and warnings that it only logs.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyautoattack
+import torch
+from torch import Tensor
+
+from fatbench.evaluation.attacks import is_correct
+from fatbench.models.classifier import Classifier
+from fatbench.threat import Ball, Linf
+
+VERSION = f"pyautoattack {pyautoattack.__version__}"
+_STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+_TARGETS = 9  # wrong classes that the standard's targeted attacks try
+
+
+@dataclass(frozen=True)
+class AutoAttackResult:
+    """Which images survived, and how it came to that."""
+
+    standing: Tensor  # (B,) bool
+    version: str  # "standard", or what was run instead
+    survivors: dict[str, int] = field(default_factory=dict)  # after each part
+    warnings: list[str] = field(default_factory=list)
+
+
+def parts_for(num_classes: int) -> tuple[tuple[str, ...], str]:
+    """Return the attacks that make sense for so many classes, and what to call that selection.
+
+    The targeted APGD uses the difference-of-logits ratio, which needs four classes; the untargeted one needs three.
+    """
+    if num_classes == 2:
+        return ("apgd-ce", "fab-t", "square"), "custom(2 classes)"
+    if num_classes == 3:
+        return ("apgd-ce", "apgd-dlr", "fab-t", "square"), "custom(3 classes)"
+    if num_classes <= _TARGETS:
+        return _STANDARD, f"standard({num_classes - 1} targets)"
+    return _STANDARD, "standard"
+
+
+def run_autoattack(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    num_classes: int,
+    seed: int,
+    batch_size: int,
+    watch: Callable[[str, int], None],
+) -> AutoAttackResult:
+    """Return which of the images x (B, C, H, W) in [0, 1] survive; `watch` hears each part and how many stand."""
+    attacks, version = parts_for(num_classes)
+    x = x.contiguous()
+    chunks = zip(x.split(batch_size), y.split(batch_size), strict=True)
+    standing = torch.cat([is_correct(model, *chunk) for chunk in chunks])
+    survivors: dict[str, int] = {}
+    with _library_contained() as warnings:
+        for attack in attacks:
+            alive = standing.nonzero().squeeze(1)
+            watch(attack, len(alive))
+            if len(alive):
+                adversary = _adversary(model, ball, attack, num_classes, seed, x.device)
+                x_adv, predicted = adversary.run_standard_evaluation(x[alive], y[alive], batch_size=batch_size)
+                _check_constraints(x_adv, x[alive], ball)
+                standing[alive] = predicted.eq(y[alive])
+            survivors[attack] = int(standing.sum())
+    return AutoAttackResult(standing, version, survivors, warnings)
+
+
+def _adversary(
+    model: Classifier, ball: Ball, attack: str, num_classes: int, seed: int, device: torch.device
+) -> pyautoattack.AutoAttack:
+    """The library's evaluator, set to run one attack with the standard version's parameters."""
+    norm = "Linf" if isinstance(ball, Linf) else "L2"
+    adversary = pyautoattack.AutoAttack(model, norm=norm, eps=ball.eps, version="standard", seed=seed, device=device)
+    adversary.attacks_to_run = [attack]
+    adversary.apgd_targeted.n_target_classes = adversary.fab.n_target_classes = min(_TARGETS, num_classes - 1)
+    return adversary
+
+
+def _check_constraints(x_adv: Tensor, x: Tensor, ball: Ball) -> None:
+    """Hold the library to its promise: a "break" outside ball or box would be none."""
+    furthest = float(ball.distance(x_adv, x).max())
+    outside_box = float((x_adv.clamp(0, 1) - x_adv).abs().max())
+    assert furthest <= ball.eps * (1 + 1e-4) + 1e-6, f"AutoAttack moved {furthest}, more than eps {ball.eps}"
+    assert outside_box <= 1e-6, f"AutoAttack left [0, 1] by {outside_box}"
+
+
+@contextmanager
+def _library_contained() -> Iterator[list[str]]:
+    """Collect the library's warnings, each once, and keep the debugger's or coverage tool's trace function."""
+    collected: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            message = " ".join(record.getMessage().split())
+            # "with only 3 classes ...": the choice of parts has seen to it
+            if message not in collected and not message.startswith("with only"):
+                collected.append(message)
+
+    logger, handler, trace = logging.getLogger("auto-attack"), Collect(logging.WARNING), sys.gettrace()
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield collected
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        sys.settrace(trace)

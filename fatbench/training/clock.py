@@ -1,0 +1,55 @@
+"""One clock with phases, synchronised with the device wherever it is read."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Clock:
+    """Seconds by phase. Phases never overlap: a phase entered inside another pauses the outer one.
+
+    A device works asynchronously, so every reading waits for it first: otherwise a phase is charged for the work that
+    the one before it queued.
+    """
+
+    def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
+        self._device = device
+        self._now = now
+        self._seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def seconds(self, phase: str) -> float:
+        """Seconds spent in `phase` so far, the running part included."""
+        self._charge()
+        return self._seconds.get(phase, 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Charge the time inside to `name`."""
+        self._charge()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._open.pop()
+
+    def _charge(self) -> None:
+        """Give the time since the last reading to the innermost open phase."""
+        synchronize(self._device)
+        now = self._now()
+        if self._open:
+            phase = self._open[-1]
+            self._seconds[phase] = self._seconds.get(phase, 0.0) + now - self._since
+        self._since = now
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done everything queued on it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

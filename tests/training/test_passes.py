@@ -1,0 +1,106 @@
+"""Exact passes per update: the noise-free performance regression test, against two oracles."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fatbench import methods
+from fatbench.interface import Batch, Context
+from fatbench.threat import Linf
+from fatbench.training.passes import PassCounter, count_passes
+
+IMAGES = 6
+# forward, backward to inputs, backward to weights; per optimiser step (performance study, "optimal")
+OPTIMAL = {
+    "standard": (1, 1, 1),
+    "fgsm": (2, 2, 1),
+    "fgsm-rs": (2, 2, 1),
+    "free-at": (1, 1, 1),
+    "pgd-at": (11, 11, 1),
+    "trades": (13, 12, 2),
+    "fast-trades": (4, 3, 2),
+    "bs-trades": (4, 4, 2),
+}
+
+
+class _ConvolutionCounter(TorchDispatchMode):
+    """Counts what the second of two convolutions really does, whatever fatbench believes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default and args[0].shape[1] == 4:
+            self.counts["forward"] += len(args[0])
+        if func is torch.ops.aten.convolution_backward.default and args[1].shape[1] == 4:
+            to_input, to_weight, _ = args[10]
+            self.counts["input_backward"] += len(args[1]) * to_input
+            self.counts["weight_backward"] += len(args[1]) * to_weight
+        return func(*args, **(kwargs or {}))
+
+
+def _model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 36, 5),
+    )
+
+
+def _batch() -> Batch:
+    return Batch(torch.rand(IMAGES, 1, 6, 6), torch.arange(IMAGES) % 5, torch.arange(IMAGES))
+
+
+def _context() -> Context:
+    return Context(Linf(0.1), IMAGES, torch.tensor(0), torch.tensor(0.0))
+
+
+def test_every_method_has_its_optimum_here() -> None:
+    assert sorted(OPTIMAL) == methods.names()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_passes_are_optimal_and_equal_the_convolutions_executed(name: str) -> None:
+    model, method = _model(), methods.load(name)
+    with _ConvolutionCounter() as executed:
+        cost = count_passes(model, method, _batch(), _context())
+    expected = [samples * cost.updates * IMAGES for samples in OPTIMAL[name]]
+    assert list(cost.passes.model_dump().values()) == expected
+    assert [executed.counts[key] for key in ("forward", "input_backward", "weight_backward")] == expected
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 9), (2, 11)])
+def test_fast_trades_costs_nine_or_eleven(steps: int, expected: int) -> None:
+    cost = count_passes(_model(), methods.load("fast-trades", steps=steps), _batch(), _context())
+    assert sum(cost.passes.model_dump().values()) == expected * IMAGES
+
+
+def test_backward_smoothing_costs_ten_and_trades_twenty_seven() -> None:
+    totals = [sum(OPTIMAL[name]) for name in ("bs-trades", "trades", "pgd-at", "fgsm-rs", "standard")]
+    assert totals == [10, 27, 23, 5, 3]
+
+
+def test_counting_leaves_no_trace_and_changes_no_logit() -> None:
+    model = _model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    count_passes(model, methods.load("fgsm-rs"), _batch(), _context())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    x = _batch().x
+    model.eval()
+    assert torch.equal(PassCounter(model)(x), model(x))
+
+
+def test_cost_of_part_of_a_batch_is_its_share() -> None:
+    cost = count_passes(_model(), methods.load("free-at", replays=8), _batch(), _context())
+    assert cost.updates == 8
+    assert cost.times(20).forward == 20 * IMAGES

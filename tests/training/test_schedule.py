@@ -1,0 +1,56 @@
+"""Schedules against torch's own schedulers, and budgets."""
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from fatbench.training.budget import Budget
+from fatbench.training.schedule import fraction_of_peak
+
+STEPS, PEAK = 200, 0.3
+
+
+def _torch_rates(make: object) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=PEAK)
+    scheduler = make(optimizer)  # type: ignore[operator]
+    rates = []
+    for _ in range(STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("piecewise", lambda o: lr_scheduler.MultiStepLR(o, [STEPS // 2, 3 * STEPS // 4])),
+        ("cyclic", lambda o: lr_scheduler.CyclicLR(o, 0.0, PEAK, STEPS // 2, STEPS // 2, cycle_momentum=False)),
+        ("cosine", lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS)),
+        ("constant", lambda o: lr_scheduler.ConstantLR(o, 1.0)),
+    ],
+)
+def test_equals_torchs_scheduler(name: str, make: object) -> None:
+    ours = [PEAK * fraction_of_peak(name, step / STEPS) for step in range(STEPS)]  # type: ignore[arg-type]
+    assert ours == pytest.approx(_torch_rates(make), abs=1e-9)
+
+
+def test_onecycle_equals_torchs_up_to_its_last_step() -> None:
+    # torch spreads its cycle over STEPS - 1 intervals, we over the whole budget
+    rates = _torch_rates(lambda o: lr_scheduler.OneCycleLR(o, PEAK, total_steps=STEPS, cycle_momentum=False))
+    ours = [PEAK * fraction_of_peak("onecycle", step / (STEPS - 1)) for step in range(STEPS)]
+    warm_up_end = 0.3 * STEPS - 1
+    shifted = [PEAK * fraction_of_peak("onecycle", 0.3 * step / warm_up_end) for step in range(int(warm_up_end) + 1)]
+    assert shifted == pytest.approx(rates[: len(shifted)], abs=1e-9)
+    assert ours[-1] == pytest.approx(rates[-1], abs=1e-9)
+
+
+def test_progress_stays_below_one_and_bounds_hold() -> None:
+    epochs = Budget(steps=10)
+    assert [epochs.spent(steps, 1e9) for steps in (9, 10)] == [False, True]
+    assert epochs.progress(5, 0.0) == 0.5
+    assert epochs.progress(10, 0.0) < 1.0
+    timed = Budget(seconds=2.0)
+    assert [timed.spent(10**9, seconds) for seconds in (1.99, 2.0)] == [False, True]
+    assert timed.progress(0, 1.0) == 0.5
+    assert torch.tensor(timed.progress(0, 99.0), dtype=torch.float32) < 1.0
