@@ -53,7 +53,7 @@ def describe_environment(device: torch.device) -> Environment:
         python=platform.python_version(),
         torch=torch.__version__,
         cuda=torch.version.cuda if on_gpu else None,
-        cudnn=str(torch.backends.cudnn.version()) if on_gpu else None,
+        cudnn=str(torch.backends.cudnn.version()) if on_gpu else None,  # type: ignore[no-untyped-call]
         driver=_driver() if on_gpu else None,
         tf32=on_gpu and torch.backends.cudnn.allow_tf32,
         fatbench=fatbench.__version__,

@@ -56,7 +56,7 @@ class Budget(_Part):
 
 
 class Timing(_Part):
-    """Seconds by phase, device-synchronised at the boundaries; phases do not overlap."""
+    """Seconds by phase, device-synchronised at the boundaries; phases do not overlap. `history` has them by epoch."""
 
     setup: Seconds = 0.0
     warmup: Seconds = 0.0
@@ -64,7 +64,6 @@ class Timing(_Part):
     probe: Seconds = 0.0
     checkpoint: Seconds = 0.0
     evaluation: Seconds = 0.0
-    epochs: list[Seconds] = []  # training seconds of each epoch, an epoch being len(loader) optimiser steps
 
 
 class Passes(_Part):

@@ -1,20 +1,18 @@
 """What a person sees while a run goes on: a live line on a terminal, a line per epoch elsewhere."""
 
-from __future__ import annotations
-
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-if TYPE_CHECKING:
-    from fatbench.record import Probe, Score
-    from fatbench.training.loop import Pulse
+from fatbench.record import Probe, Score
+from fatbench.runner.observer import Observer
+from fatbench.training.loop import Pulse
 
 
-class ProgressObserver:
+class ProgressObserver(Observer):
     """Draws a run's progress on `console`; used as a context manager around it."""
 
     def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
@@ -48,7 +46,7 @@ class ProgressObserver:
         """A new stage has begun: the bar starts anew."""
         self._update(name, None, 0.0, "")
         if self._lines:
-            self._console.print(f"{self._title}: {name}", highlight=False)
+            self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
 
     def training(self, pulse: Pulse, images_per_second: float) -> None:
         """Training is at `pulse`."""
@@ -63,7 +61,7 @@ class ProgressObserver:
         if self._lines:
             loss = "-" if probe.loss is None else f"{probe.loss:.3f}"
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
-            self._console.print(f"{self._title}: {line}  {self._last_probe}", highlight=False)
+            self._console.print(f"{self._title}: {line}  {self._last_probe}", highlight=False, soft_wrap=True)
 
     def evaluating(self, name: str, done: int, total: int, part: str) -> None:
         """The evaluation `name` has settled `done` of `total` images and is at `part`."""
@@ -73,7 +71,7 @@ class ProgressObserver:
         """The evaluation `name` is complete."""
         if self._lines:
             result = f"{name} {score.accuracy:.1%} of {score.total} images  {_duration(score.seconds)}"
-            self._console.print(f"{self._title}: {result}", highlight=False)
+            self._console.print(f"{self._title}: {result}", highlight=False, soft_wrap=True)
 
     def _update(self, stage: str, total: float | None, completed: float, facts: str) -> None:
         description = f"{self._title}: {stage}"

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fatbench.cli.progress import ProgressObserver
 from fatbench.cli.resolve import parse_seeds, resolve
 from fatbench.errors import FatbenchError, InvalidRunError, UsageError
 from fatbench.record import Record
@@ -137,6 +136,7 @@ def _run_all(specs: list[RunSpec], output: Path, force: bool, json: bool, quiet:
 def _run_one(spec: RunSpec, output: Path, force: bool, quiet: bool, **where: Any) -> Record:
     """Return the stored record of an identical run, or run it."""
     from fatbench import runner
+    from fatbench.cli.progress import ProgressObserver
 
     known = None if force else runner.stored(spec, output)
     if known is not None:

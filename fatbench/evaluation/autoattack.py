@@ -63,8 +63,8 @@ def run_autoattack(
     """Return which of the images x (B, C, H, W) in [0, 1] survive; `watch` hears each part and how many stand."""
     attacks, version = parts_for(num_classes)
     x = x.contiguous()
-    chunks = zip(x.split(batch_size), y.split(batch_size), strict=True)
-    standing = torch.cat([is_correct(model, *chunk) for chunk in chunks])
+    chunks = [slice(first, first + batch_size) for first in range(0, len(x), batch_size)]
+    standing = torch.cat([is_correct(model, x[chunk], y[chunk]) for chunk in chunks])
     survivors: dict[str, int] = {}
     with _library_contained() as warnings:
         for attack in attacks:

@@ -1,0 +1,55 @@
+"""Holding out validation images, and keeping fewer training images on request."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fatbench.data.arrays import Arrays
+from fatbench.data.dataset import Dataset
+from fatbench.data.ranking import stratified_order
+from fatbench.errors import UsageError
+
+_VALIDATION = 1_000  # images; enough to see catastrophic overfitting, few enough to probe often
+_SMALL = 20_000  # training images below which that would be too many: 5% then
+_SMALL_PART = 20
+
+
+def split(arrays: Arrays, name: str, *, seed: int, limit_train: int | None = None) -> Dataset:
+    """Return the dataset with stratified validation images held out, chosen by (seed, data) alone.
+
+    Raises:
+        UsageError: `limit_train` asks for more training images than there are, or for none.
+    """
+    labels = arrays.y_train
+    priority = np.random.default_rng(seed).permutation(len(labels)).astype(np.uint64)
+    order = stratified_order(labels, priority)
+    held_out = _validation_size(arrays)
+    validation, train = order[:held_out], order[held_out:]
+    if limit_train is not None:
+        if not 1 <= limit_train <= len(train):
+            raise UsageError(f"--limit-train {limit_train}: {name} has {len(train)} training images")
+        train = train[stratified_order(labels[train], priority[train])[:limit_train]]
+    x_train, y_train = _rows(arrays, train)
+    x_val, y_val = _rows(arrays, validation)
+    return Dataset(
+        name=name,
+        x_train=x_train,
+        y_train=y_train,
+        x_val=x_val,
+        y_val=y_val,
+        x_test=torch.from_numpy(arrays.x_test),
+        y_test=torch.from_numpy(arrays.y_test),
+        num_classes=int(labels.max()) + 1,
+        subset=limit_train is not None,
+    )
+
+
+def _validation_size(arrays: Arrays) -> int:
+    total = len(arrays.y_train)
+    usual = _VALIDATION if total >= _SMALL else max(1, total // _SMALL_PART)
+    return arrays.validation or usual
+
+
+def _rows(arrays: Arrays, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    ascending = np.sort(rows)
+    return torch.from_numpy(arrays.x_train[ascending]), torch.from_numpy(arrays.y_train[ascending])

@@ -1,0 +1,75 @@
+"""CIFAR, SVHN and MNIST, read by torchvision from their official files, which it verifies and can fetch."""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fatbench.data.arrays import Arrays, check
+from fatbench.errors import ResourceError
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where torchvision has a dataset."""
+
+    class_name: str
+    labels: str  # attribute
+    sides: tuple[dict[str, Any], dict[str, Any]]  # arguments that select training and test images
+    files: tuple[str, ...]  # what must lie in the data folder
+
+
+_BY_FLAG: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
+_BY_SPLIT: tuple[dict[str, Any], dict[str, Any]] = ({"split": "train"}, {"split": "test"})
+_SOURCES = {
+    "mnist": _Source("MNIST", "targets", _BY_FLAG, ("MNIST/raw",)),
+    "cifar10": _Source("CIFAR10", "targets", _BY_FLAG, ("cifar-10-batches-py",)),
+    "cifar100": _Source("CIFAR100", "targets", _BY_FLAG, ("cifar-100-python",)),
+    "svhn": _Source("SVHN", "labels", _BY_SPLIT, ("train_32x32.mat", "test_32x32.mat")),
+}
+_ELSEWHERE = "or name its folder with --data-dir / FATBENCH_DATA"
+
+
+def read_torchvision(name: str, root: Path, download: bool) -> Arrays:
+    """Return the registered dataset `name` from the folder `root`, fetched first if it is missing and `download`.
+
+    Raises:
+        ResourceError: it is not there, damaged, or cannot be fetched.
+    """
+    source = _SOURCES[name]
+    if not download:
+        missing = next((file for file in source.files if not (root / file).exists()), None)
+        if missing is not None:
+            raise ResourceError(f"no {name} in {root}: {missing} is missing; add --download, {_ELSEWHERE}")
+    try:
+        # What torchvision prints, say a progress bar, must not mix with results on standard output.
+        with contextlib.redirect_stdout(sys.stderr):
+            return _read(source, root, download, where=name)
+    except MemoryError:
+        raise
+    # torchvision and what it calls fail in many ways: URLError, RuntimeError, EOFError, AssertionError, ...
+    except Exception as error:
+        raise ResourceError(_explain(name, source, root, download, error)) from error
+
+
+def _read(source: _Source, root: Path, download: bool, where: str) -> Arrays:
+    import torchvision.datasets
+
+    raw: dict[str, NDArray[Any]] = {}
+    for side, selection in zip(("train", "test"), source.sides, strict=True):
+        images = getattr(torchvision.datasets, source.class_name)(root=root, download=download, **selection)
+        raw[f"x_{side}"] = np.asarray(images.data)
+        raw[f"y_{side}"] = np.asarray(getattr(images, source.labels))
+    return check(raw, where)
+
+
+def _explain(name: str, source: _Source, root: Path, download: bool, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split()):.160}"
+    if download and not all((root / file).exists() for file in source.files):
+        return f"cannot fetch {name} into {root} ({reason}); check network and folder, {_ELSEWHERE}"
+    files = " and ".join(source.files)
+    return f"{name} in {root} is incomplete or damaged ({reason}); delete {files} and add --download, {_ELSEWHERE}"

@@ -1,0 +1,83 @@
+"""The catalogue of models, and the way to bring one's own. Listing needs no torch; `build` imports the one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fatbench.errors import UsageError
+from fatbench.spec import Precision
+
+if TYPE_CHECKING:
+    from fatbench.models.classifier import Classifier
+
+_FACTORIES = {
+    "small-cnn": "fatbench.models.small_cnn:small_cnn",
+    "resnet18": "fatbench.models.resnet:resnet18",
+    "preact-resnet18": "fatbench.models.preact_resnet:preact_resnet18",
+    "resnet50": "fatbench.models.resnet:resnet50",
+    "wrn-28-10": "fatbench.models.wide_resnet:wrn_28_10",
+    "wrn-34-10": "fatbench.models.wide_resnet:wrn_34_10",
+}
+_DESCRIPTIONS = {
+    "small-cnn": "3 or 4 convolutions for digits and MNIST; 19 k parameters at 8x8, seconds per run on a CPU",
+    "resnet18": "ResNet-18 for 32x32 images, post-activation; 11.2 M parameters, the field's usual choice",
+    "preact-resnet18": "ResNet-18 for 32x32 images, pre-activation, as in Fast AT; 11.2 M parameters",
+    "resnet50": "ResNet-50 with bottlenecks, for 64x64 images such as tiny-imagenet; 23.5 M parameters",
+    "wrn-28-10": "WideResNet-28-10; 36.5 M parameters, 9 times the work of resnet18",
+    "wrn-34-10": "WideResNet-34-10, as in TRADES; 46.2 M parameters, 12 times the work of resnet18",
+}
+
+
+def names() -> list[str]:
+    """Return the registered models' names, small to large."""
+    return list(_FACTORIES)
+
+
+def describe(name: str) -> str:
+    """Return one line about the registered model `name`.
+
+    Raises:
+        UsageError: there is no such model; the line says which exist.
+    """
+    if name not in _DESCRIPTIONS:
+        raise UsageError(f"no model '{name}': there are {', '.join(names())}")
+    return _DESCRIPTIONS[name]
+
+
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: Precision = "fp32",
+) -> Classifier:
+    """Return a freshly initialised model on the CPU; its weights depend on torch's global seed alone.
+
+    Args:
+        name: a registered name, "package.module:factory" or "path/to/file.py:factory". The factory is called with
+            those of num_classes, in_channels and image_size (an int, or (H, W) if they differ) that it accepts.
+        num_classes: K, the width of the logits.
+        shape: (C, H, W) of the images.
+        mean: per channel, of the training images in [0, 1].
+        std: per channel, likewise.
+        precision: "bf16" runs the network under autocast; the logits are float32 all the same.
+
+    Raises:
+        UsageError: no such model or factory, or what it returns does not keep the model contract.
+    """
+    from fatbench.models.classifier import Classifier
+    from fatbench.models.factory import call_factory, check_contract, find_factory
+
+    if name.endswith(".py"):
+        raise UsageError(f"{name} names no factory: write {name}:factory")
+    if name not in _FACTORIES and ":" not in name:
+        own = "package.module:factory, or path/to/file.py:factory"
+        raise UsageError(f"no model '{name}': there are {', '.join(names())}, or {own}")
+    net = call_factory(find_factory(_FACTORIES.get(name, name)), name, num_classes, shape)
+    # A factory may have chosen a device by itself; the check below and the caller expect the CPU.
+    classifier = Classifier(net, mean, std, precision).cpu()
+    check_contract(classifier, name, num_classes, shape)
+    return classifier

@@ -1,0 +1,164 @@
+"""run(spec) -> Record: the only place where everything meets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fatbench import methods
+from fatbench.environment import peak_memory, reset_peak_memory
+from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.record import Event, Probe, Record, Score, load
+from fatbench.runner.bench import Bench, set_up
+from fatbench.runner.journal import Journal, failures_recorded, open_journal, out_of_memory_explained
+from fatbench.runner.observer import Observer
+from fatbench.spec import RunSpec
+from fatbench.training.checkpoint import save_weights
+from fatbench.training.loop import Pulse
+from fatbench.training.passes import BatchCost, count_passes
+
+PROBES = ("clean", "pgd-10")  # on the validation images, every epoch, off the clock
+
+
+def stored(spec: RunSpec, output: Path) -> Record | None:
+    """Return the finished record of an identical run, if `output` holds one made by the method's present source."""
+    path = output / f"{spec.id}.json"
+    if not path.exists():
+        return None
+    record = load(path)
+    same_source = record.method.sha256 == methods.describe(spec.method).sha256
+    return record if record.finished and same_source else None
+
+
+def run(
+    spec: RunSpec,
+    *,
+    output: Path,
+    data_dir: Path | None = None,
+    download: bool = False,
+    observer: Observer | None = None,
+) -> Record:
+    """Train and score what `spec` says, write output/<id>.json as it goes, and return the final record.
+
+    A diverged run returns too: its record says so. The record of an interrupted or failed run keeps what was earned.
+
+    Raises:
+        FatbenchError: the run cannot be set up, or fails on the way.
+        KeyboardInterrupt: after the record has been written with status "interrupted".
+    """
+    observer = observer or Observer()
+    with _threads(spec.threads), out_of_memory_explained(spec):
+        observer.stage("setting up")
+        bench = set_up(spec, data_dir, download)
+        journal = open_journal(bench, output)
+        with failures_recorded(journal), out_of_memory_explained(spec):
+            if _train(bench, journal, observer):
+                _score(bench, journal, observer)
+                journal.close("finished")
+            else:
+                journal.close("diverged")
+    return journal.record
+
+
+def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
+    """Train to the end of the budget, probing every epoch, and save the weights; return False if the run diverged."""
+    reset_peak_memory(bench.device)
+    observer.stage("warming up")
+    cost = _warm_up(bench)
+    training = bench.training()
+
+    def watch(pulse: Pulse) -> None:
+        observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
+
+    def end_epoch(pulse: Pulse) -> None:
+        probe = _probe(bench, pulse)
+        observer.probed(probe)
+        journal.note(history=[*journal.record.history, probe], **_effort(bench, pulse, cost))
+
+    observer.stage("training")
+    stopped_by = training.run(watch, end_epoch)
+    last = training.pulse()
+    budget = journal.record.budget.model_copy(update={"stopped_by": stopped_by})
+    journal.note(budget=budget, memory=_memory(bench, "training"), **_effort(bench, last, cost))
+    if stopped_by == "diverged":
+        journal.note(events=[*journal.record.events, _divergence(last)])
+        return False
+    with bench.clock.phase("checkpoint"):
+        weights = Path(bench.spec.id) / "model.safetensors"
+        save_weights(bench.model, journal.folder / weights, {"id": bench.spec.id, "model": bench.spec.model})
+    journal.note(artefacts={"weights": weights.as_posix()})
+    return True
+
+
+def _score(bench: Bench, journal: Journal, observer: Observer) -> None:
+    """Run every evaluation that the spec names, each on its share of the test images."""
+    reset_peak_memory(bench.device)
+    for name, samples in bench.spec.evaluations.items():
+        observer.stage(f"evaluating {name}")
+        rows = bench.dataset.test_subset(samples).to(bench.device)
+
+        def watch(done: int, total: int, part: str, name: str = name) -> None:
+            observer.evaluating(name, done, total, part)
+
+        with bench.clock.phase("evaluation"):
+            score = bench.score(name, bench.dataset.x_test[rows], bench.dataset.y_test[rows], watch)
+        observer.scored(name, score)
+        journal.note(scores={**journal.record.scores, name: score})
+    journal.note(memory={**journal.record.memory, **_memory(bench, "evaluation")})
+
+
+def _warm_up(bench: Bench) -> BatchCost:
+    """Run one batch without stepping, which pays for lazy initialisation and counts passes; leave no trace."""
+    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device):
+        return count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+
+
+def _probe(bench: Bench, pulse: Pulse) -> Probe:
+    def look(name: str) -> Score:
+        score = bench.score(name, bench.dataset.x_val, bench.dataset.y_val, lambda *_: None)
+        return Score(correct=score.correct, total=score.total)
+
+    return Probe(
+        epoch=pulse.epoch,
+        step=pulse.steps,
+        train_seconds=pulse.train_seconds,
+        lr=pulse.lr,
+        loss=pulse.loss,
+        scores={name: look(name) for name in PROBES},
+    )
+
+
+def _effort(bench: Bench, pulse: Pulse, cost: BatchCost) -> dict[str, Any]:
+    """What the training has cost so far, apart from time."""
+    return {
+        "steps": pulse.steps,
+        "data_passes": pulse.batches / len(bench.loader),
+        "passes": cost.times(pulse.steps),
+    }
+
+
+def _divergence(pulse: Pulse) -> Event:
+    return Event(
+        kind="diverged",
+        step=pulse.steps,
+        epoch=pulse.epoch,
+        train_seconds=pulse.train_seconds,
+        detail="the loss or a weight is no longer finite; noticed at this step",
+    )
+
+
+def _memory(bench: Bench, phase: str) -> dict[str, int]:
+    return {f"{phase}_{name}": size for name, size in peak_memory(bench.device).items()}
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

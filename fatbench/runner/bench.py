@@ -1,0 +1,118 @@
+"""Setting a run up: data on the device, model built, everything from the seed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fatbench import data, methods, models
+from fatbench.data.dataset import Dataset
+from fatbench.data.loader import Loader, to_float
+from fatbench.errors import UsageError
+from fatbench.evaluation.scores import evaluate
+from fatbench.interface import Context
+from fatbench.methods import Method
+from fatbench.models.classifier import Classifier
+from fatbench.record import DataInfo, Score
+from fatbench.spec import RunSpec
+from fatbench.threat import Ball, make_ball
+from fatbench.training.budget import Budget
+from fatbench.training.clock import Clock
+from fatbench.training.loop import Training
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A run that is set up."""
+
+    spec: RunSpec
+    method: Method
+    dataset: Dataset
+    loader: Loader
+    model: Classifier
+    ball: Ball
+    device: torch.device
+    clock: Clock
+
+    def context(self) -> Context:
+        """A fresh context for the method."""
+        return Context(
+            ball=self.ball,
+            num_train=len(self.dataset.x_train),
+            step=torch.zeros((), dtype=torch.int64, device=self.device),
+            progress=torch.zeros((), device=self.device),
+        )
+
+    def training(self) -> Training:
+        """The training that the spec asks for, not begun."""
+        spec = self.spec
+        steps = None if spec.epochs is None else spec.epochs * len(self.loader)
+        return Training(
+            model=self.model,
+            method=self.method,
+            loader=self.loader,
+            ctx=self.context(),
+            optimizer=torch.optim.SGD(
+                self.model.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
+            ),
+            schedule=spec.schedule,
+            peak_lr=spec.lr,
+            budget=Budget(steps=steps, seconds=spec.train_seconds),
+            clock=self.clock,
+        )
+
+    def score(self, name: str, x: Tensor, y: Tensor, watch: Callable[[int, int, str], None]) -> Score:
+        """The model's score on the uint8 images x (N, C, H, W) under the evaluation `name`."""
+        return evaluate(name, self.model, to_float(x), y, self.ball, num_classes=self.dataset.num_classes, watch=watch)
+
+
+def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
+    """Return the bench of `spec`; split, weights, order and noise all follow from its seed.
+
+    Raises:
+        FatbenchError: method, data, model or device is not to be had as asked.
+    """
+    device = torch.device(spec.device)
+    clock = Clock(device)
+    with clock.phase("setup"):
+        method = methods.load(spec.method, **spec.hyper)
+        if spec.norm not in method.description.norms:
+            raise UsageError(f"{method.name} is defined for --norm {', '.join(method.description.norms)} only")
+        dataset = data.load(
+            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.limit_train
+        ).to(device)
+        torch.manual_seed(spec.seed)  # before the model is built: its weights are the seed's too
+        model = models.build(
+            spec.model,
+            num_classes=dataset.num_classes,
+            shape=dataset.shape,
+            mean=dataset.mean,
+            std=dataset.std,
+            precision=spec.precision,
+        ).to(device)
+        model.train()
+        loader = Loader(
+            dataset.x_train,
+            dataset.y_train,
+            batch_size=spec.batch_size,
+            seed=spec.seed,
+            pad=spec.pad,
+            flip=spec.flip,
+        )
+    return Bench(spec, method, dataset, loader, model, make_ball(spec.norm, spec.epsilon), device, clock)
+
+
+def data_info(dataset: Dataset) -> DataInfo:
+    """Return what the record keeps about the data."""
+    return DataInfo(
+        name=dataset.name,
+        train=len(dataset.x_train),
+        validation=len(dataset.x_val),
+        test=len(dataset.x_test),
+        shape=dataset.shape,
+        classes=dataset.num_classes,
+        subset=dataset.subset,
+        sha256=dataset.sha256,
+    )

@@ -1,0 +1,23 @@
+"""Whoever watches a run."""
+
+from fatbench.record import Probe, Score
+from fatbench.training.loop import Pulse
+
+
+class Observer:
+    """Hears what a run is doing; this one is silent, and watchers override what they want to hear."""
+
+    def stage(self, name: str) -> None:
+        """A new stage has begun."""
+
+    def training(self, pulse: Pulse, images_per_second: float) -> None:
+        """Training is at `pulse`; called about twice a second, on the clock."""
+
+    def probed(self, probe: Probe) -> None:
+        """The model was looked at on validation images."""
+
+    def evaluating(self, name: str, done: int, total: int, part: str) -> None:
+        """The evaluation `name` has settled `done` of `total` images and is at `part`."""
+
+    def scored(self, name: str, score: Score) -> None:
+        """The evaluation `name` is complete."""
