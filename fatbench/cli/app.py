@@ -4,9 +4,8 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 import fatbench
@@ -16,6 +15,8 @@ from fatbench.cli.run import run
 from fatbench.errors import FatbenchError
 
 INTERNAL, INTERRUPTED = 1, 130
+# Click's ClickException, wherever this version of typer keeps its click: some depend on it, some bring their own.
+_CommandLineError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="fatbench",
@@ -46,9 +47,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except FatbenchError as error:
         code = _complain(str(error), error.exit_code)
-    except click.ClickException as error:
+    except _CommandLineError as error:
         code = _complain(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -81,21 +81,20 @@ def _evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str
     """Take `evaluate` and `autoattack_samples` out of the settings, and return images per evaluation."""
     names = settings.pop("evaluate", DEFAULT_EVALUATIONS)
     autoattack_samples = settings.pop("autoattack_samples", None)
-    try:
-        for name in names:
+    for name in names:
+        try:
             parse_evaluation(name)
-        samples = None if eval_samples in (None, "all") else int(eval_samples or "")
-    except ValueError as error:
-        message = (
-            str(error)
-            if "no evaluation" in str(error)
-            else f"--eval-samples takes a number or all, not '{eval_samples}'"
-        )
-        raise UsageError(message) from None
-    if samples is not None and samples < 1:
-        raise UsageError(f"--eval-samples takes a positive number or all, not {samples}")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
     sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
     return {name: sparing.get(name, samples) for name in names}
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UsageError(f"--eval-samples takes a number of images or all, not '{text}'")
+    return int(text)
 
 
 def _assignment(text: str) -> tuple[str | None, str, str]:

@@ -1,0 +1,193 @@
+"""Every mistake of a user ends in one clear line, with the remedy, and the right exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fatbench.record import load
+from tests.cli.conftest import TINY, Said
+
+Fatbench = Callable[..., Said]
+RUN = ("run", "-m", "fgsm-rs", *TINY)
+USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("run", "-m", "bs-trade"), "no method 'bs-trade': there are bs-trades, fast-trades, fgsm"),
+        (("run",), "which method? Give --method NAME: bs-trades, "),
+        (("run", "-m", "bs-trades", "--set", "bta=8"), "bs-trades has no 'bta'; it has steps, alpha, beta, gamma"),
+        (("run", "-m", "bs-trades", "--set", "beta=high"), "bs-trades: 'beta' takes a number, not 'high'"),
+        (("run", "-m", "bs-trades", "--set", "beta=nan"), "bs-trades: 'beta' must be finite, not nan"),
+        (("run", "-m", "pgd-at", "--set", "steps=0"), "pgd-at: 'steps' is a count, at least 1, not 0"),
+        (("run", "-m", "pgd-at", "--set", "steps"), "--set takes NAME=VALUE, or METHOD.NAME=VALUE, not 'steps'"),
+        (("run", "-m", "pgd-at", "--set", "trades.beta=2"), "trades is not among the methods to run (pgd-at)"),
+        (("run", "-m", "fgsm", "--eps", "8"), "eps 8 is beyond the pixels' range [0, 1]; did you mean 8/255?"),
+        (("run", "-m", "fgsm", "--eps", "eight"), "eps is a number or a fraction such as 8/255, not 'eight'"),
+        (("run", "-m", "fgsm", "--eps", "0"), "eps is positive, not 0"),
+        (("run", "-m", "fgsm", "--norm", "l2"), "fgsm is defined for --norm linf only"),
+        (("run", "-m", "fgsm", "--norm", "l7"), "norm: Input should be 'linf' or 'l2'"),
+        (("run", "-m", "fgsm", "--epochs", "1", "--time-budget", "1m"), "give --epochs or --time-budget, not both"),
+        (("run", "-m", "fgsm", "--time-budget", "soon"), "a time budget looks like 90s, 10m or 1h, not 'soon'"),
+        (("run", "-m", "fgsm", "--epochs", "0"), "epochs: Input should be greater than 0"),
+        (("run", "-m", "fgsm", "--epochs", "many"), "Invalid value for '--epochs'"),
+        (("run", "-m", "fgsm", "--epoch", "3"), "No such option: --epoch"),
+        (("run", "-m", "fgsm", "--seeds", "0;1"), "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
+        (("run", "-m", "fgsm", "--seeds", "-1"), "seed: Input should be greater than or equal to 0"),
+        (("run", "-m", "fgsm", "--lr", "inf"), "lr: Input should be a finite number"),
+        (("run", "-m", "fgsm", "--schedule", "linear"), "schedule: Input should be 'piecewise', 'cyclic'"),
+        (("run", "-m", "fgsm", "--precision", "fp8"), "precision: Input should be 'fp32' or 'bf16'"),
+        (("run", "-m", "fgsm", "--device", "tpu"), "no device 'tpu': there are auto, cpu, cuda, cuda:INDEX and mps"),
+        (("run", "-m", "fgsm", "--eval", "pgd"), "no evaluation 'pgd': there are clean, pgd-STEPS"),
+        (("run", "-m", "fgsm", "--eval-samples", "few"), "--eval-samples takes a number of images or all, not 'few'"),
+        (("run", "--preset", "wong"), "no preset 'wong': there are "),
+        (("run", "--preset", "mine.toml"), "cannot read mine.toml: No such file"),
+        (("run", "-m", "fgsm", "--model", "resnet81"), "no model 'resnet81': there are small-cnn, resnet18"),
+        (("run", "-m", "fgsm", "--model", "no_such_package:net"), "no module 'no_such_package': install it"),
+        (("run", "-m", "fgsm", "-d", "cifar11"), "no dataset 'cifar11': there are digits, "),
+        (("run", "-m", "fgsm", "-d", "mine.npz"), "cannot read mine.npz: No such file"),
+        (("run", "-m", "fgsm", "--batch-size", "5000"), "--batch-size 5000 is more than the 1200 training images"),
+        (("run", "-m", "fgsm", "--limit-train", "99999"), "--limit-train 99999: digits has 1200 training images"),
+        (("run", "-m", "./mine.py"), "no method file ./mine.py"),
+        (("list", "attacks"), "'attacks' is not one of 'methods'"),
+        (("show", "bs-trade"), "no method 'bs-trade'"),
+        (("show", "gone.json"), "cannot read gone.json: No such file or directory"),
+        (("compare", "gone.json"), "cannot read gone.json: No such file or directory"),
+        (("compare", "gone/*.json"), "no records match 'gone/*.json'"),
+        (("compare",), "Missing argument"),
+        (("trian",), "No such command 'trian'"),
+    ],
+)
+def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> None:
+    said = fatbench(*arguments, *(["--quiet"] if arguments[0] == "run" else []))
+    assert line in said.complaint
+    assert said.code == USAGE
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", "bad.json is not a fatbench record: it is not valid JSON"),
+        ('{"schema": 1, "spec"', "bad.json is not a fatbench record: it is not valid JSON"),
+        (
+            '{"name": "left-pad", "version": "1.3.0"}',
+            "bad.json is not a fatbench record: it has no 'schema' and 'spec'",
+        ),
+        ("[1, 2]", "bad.json is not a fatbench record"),
+        ('{"schema": 99, "spec": {}}', "bad.json has schema 99; this fatbench reads up to 1: upgrade fatbench"),
+        ('{"schema": 1, "spec": {}}', "bad.json is not a valid record: "),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "show"])
+def test_what_is_no_record(fatbench: Fatbench, tmp_path: Path, command: str, content: str, line: str) -> None:
+    (tmp_path / "bad.json").write_text(content)
+    said = fatbench(command, "bad.json")
+    assert line in said.complaint
+    assert said.code == USAGE
+
+
+def test_missing_data_says_what_to_do(fatbench: Fatbench, tmp_path: Path) -> None:
+    said = fatbench(*RUN, "-d", "cifar10", "--data-dir", tmp_path / "data")
+    assert "--download" in said.complaint
+    assert str(tmp_path / "data") in said.complaint
+    assert said.code == RESOURCES
+
+
+def test_wrong_shaped_npz(fatbench: Fatbench, tmp_path: Path) -> None:
+    x, y = np.zeros((8, 3), np.uint8), np.arange(8) % 2
+    np.savez(tmp_path / "flat.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    said = fatbench(*RUN, "-d", "flat.npz")
+    assert "flat.npz" in said.complaint
+    assert "x_train" in said.complaint
+    assert said.code == USAGE
+
+
+def test_output_that_cannot_be_written(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = fatbench(*RUN, "--output", "file/results")
+    assert "cannot write" in said.complaint
+    assert "choose another --output" in said.complaint
+    assert said.code == RESOURCES
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")
+def test_no_gpu(fatbench: Fatbench) -> None:
+    said = fatbench(*RUN, "--device", "cuda")
+    assert "no GPU 'cuda': torch sees 0; use --device cpu" in said.complaint
+    assert said.code == RESOURCES
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "code"),
+    [
+        ("def mine(model, batch, ctx:", "mine.py is not valid Python", USAGE),
+        ("def other(model, batch, ctx): yield 0", "mine.py holds no method: it needs a function 'def mine(", USAGE),
+        ("import no_such_thing\ndef mine(model, batch, ctx): yield 0", "mine.py fails to import", USAGE),
+        ("def mine(model, batch, ctx): return 0", "'mine' yields no losses", USAGE),
+        ("def mine(model, batch, ctx): yield from ()", "mine yields no loss: nothing would be trained", USAGE),
+        ("def mine(model, batch, ctx): yield model(batch.x)", "mine yields a loss of shape (128, 10)", USAGE),
+        ("def mine(model, batch, ctx, *, k=1): yield 0", "'k' needs a default and one of the types", USAGE),
+        ("def mine(model, batch, ctx): yield batch.z", "internal error at mine.py:1: AttributeError", 1),
+    ],
+)
+def test_a_method_of_her_own(fatbench: Fatbench, tmp_path: Path, source: str, line: str, code: int) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    said = fatbench("run", "-m", "./mine.py", *TINY)
+    assert line in said.complaint
+    assert said.code == code
+
+
+def test_a_model_of_her_own_that_fails(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("def net(num_classes): return 3\ndef broken(): return 1 / 0\n")
+    assert "net.py:net" in fatbench(*RUN, "--model", "net.py:net").complaint
+    said = fatbench(*RUN, "--model", "net.py:broken")
+    assert "ZeroDivisionError" in said.complaint
+    assert said.code == USAGE
+
+
+def test_a_diverged_run_is_a_result_with_its_own_exit_code(fatbench: Fatbench, tmp_path: Path) -> None:
+    said = fatbench("run", "-m", "standard", "--epochs", "2", "--lr", "1e30", "--schedule", "constant", "-q")
+    assert said.code == INVALID
+    (path,) = (tmp_path / "results").glob("*.json")
+    record = load(path)
+    assert (record.status, record.budget.stopped_by) == ("diverged", "diverged")
+    assert [event.kind for event in record.events] == ["diverged"]
+    assert not record.scores
+    assert "diverged" in fatbench("compare", path).out
+
+
+def test_one_failing_run_does_not_take_the_others_down(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def bad(model, batch, ctx): yield from ()")
+    said = fatbench("run", "-m", "./bad.py", "-m", "standard", *TINY)
+    assert "bad seed 0: bad yields no loss" in said.err
+    assert said.code == USAGE
+    finished = [load(path).method.name for path in (tmp_path / "results").glob("*.json") if load(path).finished]
+    assert finished == ["standard"]
+
+
+def test_ctrl_c_keeps_what_was_earned(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fatbench", "run", "-m", "standard", "--time-budget", "10m", "-o", tmp_path]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            records = list(tmp_path.glob("*.json"))
+            if records and load(records[0]).history:
+                break
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1].startswith("fatbench: interrupted; what was earned is in ")
+    record = load(records[0])
+    assert (record.status, record.budget.stopped_by) == ("interrupted", "interrupted")
+    assert record.history
