@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench slow clean
+.PHONY: demo test lint bench slow readme clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
@@ -22,6 +22,9 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+readme: .venv/installed
+	$(BIN)/python scripts/readme.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("fatbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -4,11 +4,26 @@ Every message is one line that says what is wrong and what to do about it. Anyth
 in fatbench, and exits with 1.
 """
 
+_LONGEST = 600
+
+
+def one_line(text: str) -> str:
+    """Return `text` fit for a terminal and a file: one line, no control characters, not endless."""
+    printable = "".join(character if character.isprintable() else " " for character in text[: 2 * _LONGEST])
+    line = " ".join(printable.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
 
 class FatbenchError(Exception):
-    """A failure that the user can mend; the command line prints its message and exits with `exit_code`."""
+    """A failure that the user can mend; the command line prints its message and exits with `exit_code`.
+
+    Messages quote what strangers wrote, so they are made one printable line here, once.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(FatbenchError):

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,21 +18,23 @@ SCHEMA = 1  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
 
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
+_LARGEST = 2**63 - 1  # what a table's 64-bit column holds
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Fact = bool | int | float | str
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Score(_Part):
     """How many of `total` images were classified correctly (under attack, in the worst case)."""
 
     correct: Count
-    total: Annotated[int, Field(gt=0)]
+    total: Annotated[int, Field(gt=0, le=_LARGEST)]
     seconds: Seconds = 0.0
-    attack: dict[str, bool | int | float | str] = {}  # what exactly was run: version, steps, seed, batch size
+    attack: dict[str, Fact] = {}  # what exactly was run: version, steps, seed, batch size
     survivors: dict[str, Count] = {}  # AutoAttack: images still right after each of its parts
     warnings: list[str] = []
 
@@ -40,6 +42,8 @@ class Score(_Part):
     def _possible(self) -> Self:
         if self.correct > self.total:
             raise ValueError(f"{self.correct} correct out of {self.total}")
+        if max(self.survivors.values(), default=0) > self.total:
+            raise ValueError(f"more survivors than the {self.total} images attacked")
         return self
 
     @property
@@ -138,9 +142,9 @@ class Environment(_Part):
 class Record(_Part):
     """One run: what was asked, what happened, on what machine."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    protocol: int = PROTOCOL
-    id: str
+    schema_version: int = Field(default=SCHEMA, alias="schema", ge=SCHEMA, le=SCHEMA)
+    protocol: Count = PROTOCOL
+    id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
     status: Status
     created: str  # UTC, ISO 8601
     spec: RunSpec
@@ -149,14 +153,14 @@ class Record(_Part):
     data: DataInfo | None = None
     parameters: Count = 0
     steps: Count = 0  # optimiser steps taken
-    data_passes: float = 0.0  # how often the training set went by
+    data_passes: Annotated[float, Field(ge=0)] = 0.0  # how often the training set went by
     passes: Passes = Passes()
     timing: Timing = Timing()
     memory: dict[str, Count] = {}  # bytes at the peak
     history: list[Probe] = []
     scores: dict[str, Score] = {}
     events: list[Event] = []
-    diagnostics: dict[str, Any] = {}
+    diagnostics: dict[str, Fact | list[str]] = {}
     environment: Environment | None = None
     artefacts: dict[str, str] = {}  # name -> path beside the record
     error: str | None = None
@@ -194,9 +198,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too leaves no litter
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
 
 
@@ -207,17 +213,24 @@ def load(path: Path) -> Record:
         UsageError: the file is missing, unreadable, or not a fatbench record; the line says which.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{path} is not a fatbench record: it is not valid JSON") from None
-    if not isinstance(content, dict) or "schema" not in content or "spec" not in content:
-        raise UsageError(f"{path} is not a fatbench record: it has no 'schema' and 'spec'")
-    if content["schema"] != SCHEMA:
-        found = repr(content["schema"])[:20]
-        raise UsageError(f"{path} has schema {found}; this fatbench reads up to {SCHEMA}: upgrade fatbench")
     try:
-        return Record.model_validate(content)
+        return Record.model_validate_json(content)
     except ValidationError as error:
-        raise UsageError(f"{path} is not a valid record: {first_problem(error)}") from None
+        raise UsageError(f"{path} {_what_is_wrong(content, error)}") from None
+
+
+def _what_is_wrong(content: bytes, error: ValidationError) -> str:
+    """Return why `content` is no record, in the order in which a person would look."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return "is not a fatbench record: it is not valid JSON"
+    if not isinstance(found, dict) or "schema" not in found or "spec" not in found:
+        return "is not a fatbench record: it has no 'schema' and 'spec'"
+    schema = found["schema"]
+    if isinstance(schema, int) and schema > SCHEMA:
+        return f"has schema {schema}; this fatbench reads up to {SCHEMA}: upgrade fatbench"
+    return f"is not a valid record: {first_problem(error)}"

@@ -17,27 +17,27 @@ Precision = Literal["fp32", "bf16"]
 Hyper = dict[str, bool | int | float | str]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_EPS = re.compile(r"\d{0,9}\.?\d{1,15}(e-?\d)?(/\d{1,9})?")
-_PGD = re.compile(r"pgd-([1-9]\d{0,4})(?:-([1-9]\d{0,3}))?")
+_EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
+_PGD = re.compile(r"pgd-([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,3}))?")
 _LARGEST_SEED = 2**32 - 1
 
 
 def parse_eps(text: object) -> str:
-    """Return `text` ("8/255", 0.2, ...) as "k/255" where it is exactly that, else as a decimal; exact either way.
+    """Return `text` ("8/255", 0.2, ...) as "k/255" where it is that, as a fraction or a float, else as written.
 
     Raises:
         ValueError: it is not a number in (0, 1e6].
     """
-    written = str(text).replace(" ", "")
+    written = str(text).replace(" ", "")[:60]
     numerator, _, denominator = written.partition("/")
     if not _EPS.fullmatch(written) or (denominator and not int(denominator)):
-        raise ValueError(f"eps is a number or a fraction such as 8/255, not '{text}'")
+        raise ValueError(f"eps is a number or a fraction such as 8/255, not '{written}'")
     value = Fraction(numerator) / int(denominator or 1)
     if not 0 < value <= 10**6:
-        raise ValueError(f"eps is positive, not {text}")
-    levels = value * 255
-    if levels.denominator == 1:
-        return f"{levels.numerator}/255"
+        raise ValueError(f"eps is positive, not {written}")
+    levels = round(value * 255)
+    if levels and float(value) == levels / 255:
+        return f"{levels}/255"
     return repr(float(value)) if Fraction(repr(float(value))) == value else str(value)
 
 
@@ -47,9 +47,9 @@ def parse_seconds(text: str) -> float:
     Raises:
         ValueError: it is not such a duration, or not positive.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smh]?)", text.strip())
     if not match or not float(match[1]):
-        raise ValueError(f"a time budget looks like 90s, 10m or 1h, not '{text}'")
+        raise ValueError(f"a time budget looks like 90s, 10m or 1h, not '{text:.40}'")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
@@ -73,7 +73,7 @@ def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
         return "autoattack"
     match = _PGD.fullmatch(name)
     if not match:
-        raise ValueError(f"no evaluation '{name}': there are clean, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack")
+        raise ValueError(f"no evaluation '{name:.40}': there are clean, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack")
     return PGD(steps=int(match[1]), restarts=int(match[2] or 1))
 
 
@@ -138,7 +138,7 @@ class RunSpec(BaseModel):
             return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
         assert self.train_seconds is not None
         unit = next(u for u in "hms" if self.train_seconds % _SECONDS[u] == 0 or u == "s")
-        return f"{self.train_seconds / _SECONDS[unit]:g}{unit}"
+        return f"{self.train_seconds / _SECONDS[unit]:.12g}{unit}"
 
     @property
     def digest(self) -> str:
@@ -156,11 +156,8 @@ class RunSpec(BaseModel):
 
 def short_name(name: str) -> str:
     """Return what a method, model or dataset is called in a table: a path's stem, safe in a file name."""
-    path, _, factory = name.partition(".py:")
-    stem = (
-        f"{PurePath(path).stem}-{factory}" if factory else PurePath(name).stem if "/" in name or "." in name else name
-    )
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:48].strip("-") or "unnamed"
+    last = PurePath(name).name.replace(".py:", "-").removesuffix(".py").removesuffix(".npz")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", last)[:48].strip("-.") or "unnamed"
 
 
 def build_spec(**fields: Any) -> RunSpec:

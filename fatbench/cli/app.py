@@ -1,5 +1,6 @@
 """The application: its commands, and how every failure ends in one line and the right exit code."""
 
+import io
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ import fatbench
 from fatbench.cli.compare import compare
 from fatbench.cli.listing import list_things, show
 from fatbench.cli.run import run
-from fatbench.errors import FatbenchError
+from fatbench.errors import FatbenchError, one_line
 
 INTERNAL, INTERRUPTED = 1, 130
 # Click's ClickException, wherever this version of typer keeps its click: some depend on it, some bring their own.
@@ -43,6 +44,9 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit: 0 ok, 1 internal, 2 usage, 4 invalid run, 6 resources, 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII gets "?" for "±", not a failure
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
     except FatbenchError as error:
@@ -60,8 +64,7 @@ def main() -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    typer.echo(f"fatbench: {line}", err=True)
+    typer.echo(f"fatbench: {one_line(message)}", err=True)
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,7 @@ def run(
     json: Annotated[
         bool, typer.Option("--json", help="Print the records as JSON, and nothing else, to stdout.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved runs as JSON and stop.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train, attack and record: one result for each method and seed."""
@@ -98,6 +100,9 @@ def run(
 
     specs = resolve(**arguments, device=resolve_device(device))
     _warn_about_eps(specs[0])
+    if dry_run:
+        typer.echo(_json_list(specs))
+        return
     code = _run_all(specs, output, force, json, quiet, data_dir=data_dir, download=download)
     raise typer.Exit(code)
 
@@ -127,7 +132,7 @@ def _run_all(specs: list[RunSpec], output: Path, force: bool, json: bool, quiet:
         if not json:
             _print(console, result, output)
     if json:
-        typer.echo("[" + ",\n".join(result.model_dump_json(by_alias=True) for result in records) + "]")
+        typer.echo(_json_list(records))
     elif len(records) > 1:
         _print_comparison(console, records)
     return code
@@ -158,6 +163,10 @@ def _print_comparison(console: Console, records: list[Record]) -> None:
 
     for table in render.tables(comparison.compare(records, sort=None, reference=None)):
         console.print(table)
+
+
+def _json_list(things: Sequence[RunSpec | Record]) -> str:
+    return "[" + ",\n".join(thing.model_dump_json(by_alias=True) for thing in things) + "]"
 
 
 def _seconds(time_budget: str | None) -> float | None:

@@ -10,7 +10,7 @@ from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_pgd
 from fatbench.evaluation.autoattack import VERSION, run_autoattack
 from fatbench.evaluation.measuring import isolated_randomness, measuring
 from fatbench.models.classifier import Classifier
-from fatbench.record import Score
+from fatbench.record import Fact, Score
 from fatbench.spec import PGD, parse_evaluation
 from fatbench.threat import Ball
 
@@ -53,7 +53,7 @@ def _in_batches(model: Classifier, x: Tensor, y: Tensor, ball: Ball, what: PGD |
         correct += int(right.sum())
     if not isinstance(what, PGD):
         return Score(correct=correct, total=len(x))
-    attack = {"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce"}
+    attack: dict[str, Fact] = {"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce"}
     return Score(correct=correct, total=len(x), attack={**attack, **_common(ball)})
 
 
@@ -73,7 +73,7 @@ def _autoattack(model: Classifier, x: Tensor, y: Tensor, ball: Ball, num_classes
     )
 
 
-def _common(ball: Ball) -> dict[str, bool | int | float | str]:
+def _common(ball: Ball) -> dict[str, Fact]:
     return {
         "norm": type(ball).__name__.lower(),
         "eps": ball.eps,

@@ -9,6 +9,7 @@ import torch
 
 from fatbench import methods
 from fatbench.environment import peak_memory, reset_peak_memory
+from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.record import Event, Probe, Record, Score, load
 from fatbench.runner.bench import Bench, set_up
@@ -27,7 +28,10 @@ def stored(spec: RunSpec, output: Path) -> Record | None:
     path = output / f"{spec.id}.json"
     if not path.exists():
         return None
-    record = load(path)
+    try:
+        record = load(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; --force replaces it") from None
     same_source = record.method.sha256 == methods.describe(spec.method).sha256
     return record if record.finished and same_source else None
 

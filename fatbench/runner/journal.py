@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, ResourceError
+from fatbench.errors import FatbenchError, ResourceError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, save
 from fatbench.runner.bench import Bench, data_info
 from fatbench.spec import RunSpec
@@ -84,7 +84,7 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
         journal.close("failed", str(error))
         raise
     except Exception as error:
-        journal.close("failed", f"{type(error).__name__}: {error}")
+        journal.close("failed", one_line(f"{type(error).__name__}: {error}"))
         raise
 
 

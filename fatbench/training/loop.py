@@ -63,7 +63,7 @@ class Training:
         with self.clock.phase("train"):
             while not self._spent():
                 epoch = self._epoch
-                self._train_on_batch()
+                self.step_through_batch()
                 at_epoch_end = self._epoch > epoch or self._spent()
                 if not at_epoch_end and time.perf_counter() - watched < _WATCH_SECONDS:
                     continue
@@ -91,7 +91,7 @@ class Training:
             loss=float(torch.stack(self._losses).mean()) if self._losses else 0.0,
         )
 
-    def _train_on_batch(self) -> None:
+    def step_through_batch(self) -> None:
         """Take every step that the method makes of the next batch, or as many as the budget has left."""
         batch = self.loader.batch(self.batches)
         self.ctx.step.fill_(self.batches)

@@ -95,9 +95,14 @@ def test_isolated_randomness_restores_every_generator_after_an_exception() -> No
     import numpy as np
 
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="x"), isolated_randomness(1, torch.device("cpu")):
-        random.random(), np.random.rand(), torch.rand(1)
-        raise ValueError("x")
+
+    def draw_and_fail() -> None:
+        with isolated_randomness(1, torch.device("cpu")):
+            random.random(), np.random.rand(), torch.rand(1)
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        draw_and_fail()
     assert random.getstate() == states[0]
     assert (np.random.get_state()[1] == states[1]).all()
     assert torch.equal(torch.get_rng_state(), states[2])

@@ -1,0 +1,144 @@
+"""compare: records -> groups of comparable rows."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fatbench.errors import UsageError
+from fatbench.record import Record
+from fatbench.report.aggregate import Row, aggregate
+from fatbench.report.configuration import Value, configuration, labels
+from fatbench.report.plain import plain
+from fatbench.report.setting import Setting, settings_of
+from fatbench.spec import PGD, parse_evaluation
+
+_LISTED = 12  # names in a message
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows whose numbers compare, and what they share."""
+
+    setting: Setting
+    rows: tuple[Row, ...]
+    reference: Row | None  # what `speedup` is relative to
+    notes: tuple[str, ...]
+
+    @property
+    def evaluations(self) -> list[str]:
+        """The names of the scores in its rows, from weak to strong."""
+        return sorted({name for row in self.rows for name in row.scores}, key=_strength)
+
+
+def compare(records: Iterable[Record], *, sort: str | None = None, reference: str | None = None) -> list[Group]:
+    """Return the records as groups of comparable runs, one row per configuration, in an order of their own.
+
+    `sort` is "method", "time" or the name of an evaluation; without it rows go by the strongest evaluation.
+    `reference` names the rows (by method or label) whose time counts as 1; without it, and of several, the slowest.
+
+    Raises:
+        UsageError: nothing can be sorted by `sort`, or no group has the `reference`.
+    """
+    kept = list(records)
+    shared: dict[Setting, list[Record]] = defaultdict(list)
+    for setting, record in zip(settings_of(kept), kept, strict=True):
+        shared[setting].append(record)
+    groups = [_group(setting, shared[setting], reference) for setting in sorted(shared, key=lambda one: one.order)]
+    _check_names(groups, sort, reference)
+    return [replace(group, rows=tuple(sorted(group.rows, key=_order(group, sort)))) for group in groups]
+
+
+def _group(setting: Setting, records: Sequence[Record], reference: str | None) -> Group:
+    runs: dict[tuple[tuple[str, Value], ...], list[Record]] = defaultdict(list)
+    for record in records:
+        runs[tuple(configuration(record).items())].append(record)
+    configurations = [dict(key) for key in runs]
+    members = [_one_per_seed(repeats) for repeats in runs.values()]
+    rows = list(map(aggregate, labels(configurations), configurations, members))
+    base = _reference(rows, reference)
+    notes = [*_duplicates(records, members), *_versions(records)]
+    if reference is not None and base is None:
+        notes.append(f"no finished run of '{plain(reference)}' here: nothing says how much faster the others are")
+    timed = tuple(replace(row, speedup=_speedup(row, base)) for row in rows)
+    return Group(setting, timed, base, tuple(notes))
+
+
+def _one_per_seed(records: Sequence[Record]) -> list[Record]:
+    repeats: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        repeats[record.spec.seed].append(record)
+    return [
+        max(repeats[seed], key=_recency) if len(repeats[seed]) > 1 else repeats[seed][0] for seed in sorted(repeats)
+    ]
+
+
+def _recency(record: Record) -> tuple[object, ...]:
+    """Order records of one run: results last, then the newest, then anything that does not hang on the files' order."""
+    content = (record.id, record.status, record.timing.train, record.scores, record.events, record.environment)
+    return record.finished, record.created, repr(content)
+
+
+def _duplicates(records: Sequence[Record], members: Sequence[Sequence[Record]]) -> list[str]:
+    left_out = Counter(plain(record.id) for record in records)
+    left_out.subtract(plain(record.id) for member in members for record in member)
+    runs = sorted(run for run, count in left_out.items() if count)
+    several = "several records of one run, of which the newest counts"
+    return [f"{several}: {_listed(runs)}"] if runs else []
+
+
+def _versions(records: Sequence[Record]) -> list[str]:
+    versions = sorted({plain(record.environment.torch) for record in records if record.environment})
+    return [f"not all with the same torch: {_listed(versions)}"] if len(versions) > 1 else []
+
+
+def _reference(rows: Sequence[Row], name: str | None) -> Row | None:
+    timed = [(row.train_seconds.mean, row.label, row.model, row) for row in rows if row.train_seconds]
+    named = [one for one in timed if name is None or name in _called(one[-1])]
+    return max(named, key=lambda one: one[:-1])[-1] if named else None
+
+
+def _called(row: Row) -> tuple[str, ...]:
+    return row.label, row.method, str(row.configuration["method"]), f"{row.label} {row.model}"
+
+
+def _speedup(row: Row, base: Row | None) -> float | None:
+    if not (base and base.train_seconds and row.train_seconds and row.train_seconds.mean):
+        return None
+    ratio = base.train_seconds.mean / row.train_seconds.mean
+    return ratio if math.isfinite(ratio) else None
+
+
+def _check_names(groups: Sequence[Group], sort: str | None, reference: str | None) -> None:
+    keys = ["method", "time", *sorted({name for group in groups for name in group.evaluations}, key=_strength)]
+    if sort is not None and sort not in keys:
+        raise UsageError(f"cannot sort by '{plain(sort)}'; there are {_listed(keys)}")
+    rows = [row for group in groups for row in group.rows]
+    if reference is not None and rows and not any(reference in _called(row) for row in rows):
+        there = _listed(sorted({row.label for row in rows}))
+        raise UsageError(f"no run of '{plain(reference)}' to refer to; there are {there}")
+
+
+def _order(group: Group, sort: str | None) -> Callable[[Row], tuple[object, ...]]:
+    key = sort or next(reversed(group.evaluations), "method")
+    if key == "method":
+        return lambda row: (row.label, row.model)
+    if key == "time":
+        return lambda row: (row.train_seconds.mean if row.train_seconds else math.inf, row.label, row.model)
+    return lambda row: (-row.scores[key].mean if key in row.scores else 1, row.label, row.model)
+
+
+def _strength(evaluation: str) -> tuple[int, int, str]:
+    """Order evaluations from weak to strong; names unknown to this version go before the known attacks."""
+    try:
+        found = parse_evaluation(evaluation)
+    except ValueError:
+        return 1, 0, evaluation
+    if isinstance(found, PGD):
+        return 2, found.steps * found.restarts, evaluation
+    return {"clean": 0, "autoattack": 3}[found], 0, evaluation
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(plain(name) for name in names[:_LISTED])
+    return shown + (f", and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -1,0 +1,67 @@
+"""What tells one row of a table from another: the spec without its seed, and the method's source."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from fatbench.record import Record
+from fatbench.report.plain import plain
+from fatbench.spec import short_name
+
+Value = bool | int | float | str | None
+Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
+
+_NOT_HERE = {"seed", "dataset", "norm", "eps", "epochs", "train_seconds", "limit_train", "device", "threads"}
+_ABSENT = object()
+
+
+def configuration(record: Record) -> Configuration:
+    """Return everything that seeds of one row have in common and its group does not already say.
+
+    A field added to RunSpec is in it without further ado.
+    """
+    found: Configuration = {}
+    for field, value in record.spec:
+        if field in _NOT_HERE:
+            continue
+        if isinstance(value, dict):
+            found |= {f"{field}.{name}": value[name] for name in sorted(value)}
+        else:
+            found[field] = value
+    found["source"] = record.method.sha256
+    return found
+
+
+def labels(configurations: Sequence[Configuration]) -> list[str]:
+    """Return a name for each row of a group: its method, then what sets it apart from its namesakes.
+
+    Namesakes share method and model, as tables show the model apart.
+    """
+    named: dict[tuple[str, str], list[Configuration]] = defaultdict(list)
+    for one in configurations:
+        named[names(one)].append(one)
+    differing = {name: _differing(namesakes) for name, namesakes in named.items()}
+    return [_label(one, differing[names(one)]) for one in configurations]
+
+
+def names(one: Configuration) -> tuple[str, str]:
+    """Return the short names of its method and model."""
+    return short_name(str(one["method"])), short_name(str(one["model"]))
+
+
+def _differing(namesakes: Sequence[Configuration]) -> list[str]:
+    fields = list(dict.fromkeys(field for one in namesakes for field in one))
+    differing = [field for field in fields if len({one.get(field, _ABSENT) for one in namesakes}) > 1]
+    return sorted(differing, key=lambda field: not field.startswith("hyper."))
+
+
+def _label(one: Configuration, fields: Sequence[str]) -> str:
+    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in fields if field in one)])
+
+
+def _setting(field: str, value: Value) -> str:
+    kind, _, name = field.rpartition(".") if field.startswith("hyper.") else field.partition(".")
+    if kind == "evaluations":
+        return plain(f"{name} n={'all' if value is None else value}")
+    if field == "source":
+        return plain(f"source={str(value)[:8]}")
+    return plain(f"{field.removeprefix('hyper.')}={str(value).removesuffix('.0')}")

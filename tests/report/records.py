@@ -1,0 +1,115 @@
+"""Valid records for tests, said in few words."""
+
+from typing import Any
+
+from fatbench.record import Budget, DataInfo, Environment, Event, MethodInfo, Probe, Record, Score, Timing
+from fatbench.spec import RunSpec
+
+SPEC: dict[str, Any] = {
+    "method": "fgsm-rs",
+    "hyper": {"alpha": 1.25},
+    "dataset": "digits",
+    "model": "small-cnn",
+    "norm": "linf",
+    "eps": "51/255",
+    "seed": 0,
+    "epochs": 15,
+    "batch_size": 128,
+    "lr": 0.1,
+    "schedule": "cyclic",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "pad": 0,
+    "flip": False,
+    "device": "cpu",
+    "precision": "fp32",
+    "threads": 1,
+    "evaluations": {"clean": None, "pgd-20": None, "autoattack": 200},
+}
+MACHINE = Environment(
+    device="AMD EPYC 9R14",
+    cpu="AMD EPYC 9R14",
+    cpu_threads=1,
+    platform="Linux-6.1",
+    python="3.11.7",
+    torch="2.14.0",
+    cuda=None,
+    cudnn=None,
+    driver=None,
+    tf32=False,
+    fatbench="0.1.0",
+    commit="0123456789abcdef",
+    dirty=True,
+)
+DATA = DataInfo(
+    name="digits", train=1257, validation=180, test=360, shape=(1, 8, 8), classes=10, subset=False, sha256="d" * 64
+)
+
+
+def spec(**fields: Any) -> RunSpec:
+    return RunSpec(**(SPEC | fields))
+
+
+def score(correct: int, total: int = 360, **fields: Any) -> Score:
+    return Score(correct=correct, total=total, **fields)
+
+
+def probe(epoch: int, clean: int, pgd: int) -> Probe:
+    scores = {"clean": score(clean, 180), "pgd-10": score(pgd, 180)}
+    return Probe(epoch=epoch, step=10 * epoch, train_seconds=0.5 * epoch, lr=0.1, loss=1.0, scores=scores)
+
+
+def record(
+    clean: int = 340,
+    pgd: int = 200,
+    autoattack: int = 100,
+    *,
+    seconds: float = 3.0,
+    status: str = "finished",
+    source: str = "s" * 64,
+    machine: Environment | None = MACHINE,
+    data: DataInfo | None = DATA,
+    fields: dict[str, Any] | None = None,
+    **of_spec: Any,
+) -> Record:
+    """Return a run with these scores; `of_spec` are fields of its spec, `fields` of the record."""
+    asked = spec(**of_spec)
+    scores = {"clean": score(clean), "pgd-20": score(pgd), "autoattack": score(autoattack, 200)}
+    content: dict[str, Any] = {
+        "id": asked.id,
+        "status": status,
+        "created": "2026-01-02T03:04:05Z",
+        "spec": asked,
+        "method": MethodInfo(name=asked.method, hyper=asked.hyper, sha256=source, source="def method(): ..."),
+        "budget": Budget(epochs=asked.epochs, train_seconds=asked.train_seconds),
+        "data": data,
+        "timing": Timing(train=seconds),
+        "scores": scores if status == "finished" else {},
+        "environment": machine,
+    }
+    return Record(**(content | (fields or {})))
+
+
+def event(kind: str, **fields: Any) -> Event:
+    return Event(**({"kind": kind, "step": 40, "epoch": 4, "train_seconds": 1.5} | fields))
+
+
+def study() -> list[Record]:
+    """Return a small study: three methods, two of them with several seeds, one in two versions, one run diverged."""
+    trades = {"method": "trades", "seconds": 9.0}
+    return [
+        record(341, 205, 98, seed=0),
+        record(338, 210, 104, seed=1, seconds=3.2),
+        record(344, 199, 95, seed=2, seconds=3.1),
+        record(330, 221, 121, **trades, hyper={"steps": 10, "beta": 6.0}),
+        record(333, 219, 118, **trades, hyper={"steps": 10, "beta": 6.0}, seed=1),
+        record(
+            status="diverged",
+            **trades,
+            hyper={"steps": 10, "beta": 6.0},
+            seed=2,
+            fields={"events": [event("diverged")]},
+        ),
+        record(318, 225, 126, **trades, hyper={"steps": 10, "beta": 12.0}),
+        record(350, 20, 0, method="standard", hyper={}, seconds=1.0, fields={"events": [event("collapse")]}),
+    ]

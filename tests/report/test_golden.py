@@ -1,0 +1,123 @@
+"""Every format as it is printed. After a wanted change, delete the files in golden/ and run the tests twice."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fatbench.report import render
+from fatbench.report.comparison import compare
+from fatbench.report.panel import panel
+
+from .records import event, probe, record, score, study
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def many_attacks():
+    """Return runs whose tables are as wide as they come: spreads, five evaluations, two models, a custom attack."""
+    names = {"clean": 340, "pgd-20": 200, "pgd-50": 199, "pgd-50-10": 196}
+
+    def scores(autoattack, total):
+        attacked = score(autoattack, total, attack={"version": "custom(C=3)"})
+        return {"scores": {name: score(count) for name, count in names.items()} | {"autoattack": attacked}}
+
+    def run(seed, model, autoattack, total=360):
+        return record(method="bs-trades", model=model, seed=seed, limit_train=500, fields=scores(autoattack, total))
+
+    return [run(0, "small-cnn", 180), run(1, "small-cnn", 183), run(0, "preactresnet18", 90, 200)]
+
+
+def one_run():
+    """Return a run with something in every field that a panel shows."""
+    fields = {
+        "steps": 150,
+        "data_passes": 15.0,
+        "parameters": 54410,
+        "passes": {"forward": 2 * 19200, "input_backward": 19200, "weight_backward": 19200},
+        "timing": {"setup": 0.4, "train": 3.1, "probe": 0.3, "evaluation": 20.5},
+        "budget": {"epochs": 15, "train_seconds": None, "stopped_by": "epochs"},
+        "memory": {"process": 500_000_000},
+        "history": [probe(k, int(180 * (1 - 0.7**k)), int(110 * (1 - 0.8**k)) if k < 12 else 10) for k in range(1, 16)],
+        "events": [event("collapse", detail="PGD fell from 56% to 6%")],
+        "scores": {
+            "clean": score(340),
+            "autoattack": score(100, 200, survivors={"apgd-ce": 120, "apgd-t": 100}, warnings=["the model is random"]),
+        },
+    }
+    return record(seed=3, fields=fields)
+
+
+def printed(*renderables, width=100):
+    console = Console(width=width, file=io.StringIO(), record=True, force_terminal=False, legacy_windows=False)
+    for one in renderables:
+        console.print(one)
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("study-140.txt", lambda: printed(*render.tables(compare(study())), width=140)),
+        ("study-100.txt", lambda: printed(*render.tables(compare(study())))),
+        ("study-60.txt", lambda: printed(*render.tables(compare(study())), width=60)),
+        ("attacks-100.txt", lambda: printed(*render.tables(compare(many_attacks())))),
+        ("study.md", lambda: render.markdown(compare(study()))),
+        ("study.csv", lambda: render.csv(compare(study()))),
+        ("study.json", lambda: render.json(compare(study()))),
+        ("panel.txt", lambda: printed(panel(one_run(), Path("results/one.json")))),
+        (
+            "panel-running.txt",
+            lambda: printed(panel(record(status="running", machine=None, data=None, limit_train=500))),
+        ),
+    ],
+)
+def test_output_is_as_it_was(name, make):
+    path = GOLDEN / name
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(make(), encoding="utf-8")
+        pytest.fail(f"wrote {path}; read it before you commit it")
+    assert make() == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", range(40, 181, 10))
+@pytest.mark.parametrize("records", [study, many_attacks])
+def test_no_width_cuts_a_number(records, width):
+    groups = compare(records())
+    text = printed(*render.tables(groups), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    cells = [f"{100 * s.mean:.1f}" for group in groups for row in group.rows for s in row.scores.values()]
+    bounds = [f"[{100 * s.low:.1f}, {100 * s.high:.1f}]" for g in groups for r in g.rows for s in r.scores.values()]
+    squeezed = " ".join(text.split())
+    assert [one for one in cells + bounds if one not in squeezed] == []
+
+
+def test_csv_reads_back_as_the_raw_numbers():
+    group = compare(study())[0]
+    lines = list(csv.DictReader(io.StringIO(render.csv([group]))))
+    assert [line["label"] for line in lines] == [row.label for row in group.rows]
+    assert [float(line["clean_low"]) for line in lines] == [row.scores["clean"].low for row in group.rows]
+    assert [float(line["speedup"]) for line in lines] == [row.speedup for row in group.rows]
+
+
+def test_json_reads_back_as_the_raw_numbers():
+    group = compare(study())[0]
+    [read] = json.loads(render.json([group]))
+    assert read["setting"]["eps"] == "51/255"
+    assert [row["scores"]["clean"]["mean"] for row in read["rows"]] == [r.scores["clean"].mean for r in group.rows]
+
+
+def test_groups_that_differ_in_their_data_only_show_its_hash():
+    other = record().data.model_copy(update={"sha256": "abcdef01" * 8})
+    text = printed(*render.tables(compare([record(), record(data=other)])))
+    assert "data abcdef01" in text
+    assert "data dddddddd" in text
+
+
+def test_nothing_to_compare_says_so():
+    assert printed(*render.tables([])) == "nothing to compare\n"
+    assert json.loads(render.json([])) == []

@@ -1,0 +1,67 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from fatbench.report.curve import sparkline
+from fatbench.report.panel import panel
+
+from .records import event, record, score
+
+
+def printed(one, width=100):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(one)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("status", ["running", "finished", "diverged", "interrupted", "failed"])
+def test_a_record_with_nothing_in_it_has_a_panel(status):
+    bare = record(status=status, machine=None, data=None, fields={"scores": {}, "timing": {}})
+    assert status in printed(panel(bare))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_any_width_will_do(width):
+    assert max(map(len, printed(panel(record()), width).splitlines())) <= width
+
+
+def test_a_subset_is_flagged():
+    assert "SUBSET" in printed(panel(record(limit_train=500)))
+    assert "SUBSET" not in printed(panel(record()))
+
+
+def test_throughput_counts_images_per_training_second():
+    text = printed(panel(record(seconds=2.0, fields={"steps": 100, "passes": {"forward": 100 * 128 * 3}})))
+    assert "6,400 images/s" in text
+    assert "3 forward" in text
+
+
+def test_a_run_that_stepped_in_no_time_has_no_rate():
+    assert "images/s" not in printed(panel(record(seconds=0.0, fields={"steps": 1})))
+
+
+def test_another_version_of_the_attack_is_named():
+    fields = {"scores": {"autoattack": score(10, attack={"version": "custom(C=3)"})}}
+    assert "AutoAttack custom(C=3)" in printed(panel(record(fields=fields)))
+
+
+def test_many_events_are_counted_rather_than_listed():
+    text = printed(panel(record(fields={"events": [event("spike")] * 1000})))
+    assert text.count("spike") == 8
+    assert "and 992 more events" in text
+
+
+@pytest.mark.parametrize(
+    ("times", "shares", "expected"),
+    [
+        ([], [], ""),
+        ([1.0], [0.5], "▅"),
+        ([1.0, 1.0], [0.1, 1.0], "█"),
+        ([0.0, 3.0], [0.0, 1.0], "▁▁▁█"),
+        ([0.0, 1.0, 2.0, 3.0], [0.0, 0.3, 0.6, 1.0], "▁▃▅█"),
+        ([0.0, 1.0, 3.0], [1.0, 0.0, 0.0], "█▁▁▁"),
+    ],
+)
+def test_sparkline(times, shares, expected):
+    assert sparkline(times, shares, width=4) == expected

@@ -1,0 +1,140 @@
+"""Whole runs on the embedded data: what a seed fixes, what the clock counts, what a record holds."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from fatbench.cli.resolve import resolve
+from fatbench.evaluation.attacks import is_correct
+from fatbench.evaluation.measuring import measuring
+from fatbench.record import Record, load
+from fatbench.runner import PROBES, run, stored
+from fatbench.runner.bench import set_up
+from fatbench.spec import RunSpec
+
+
+def make_spec(method: str, seed: int = 0, **flags: object) -> RunSpec:
+    evaluate = flags.pop("evaluate", ["clean", "pgd-3"])
+    hyper = flags.pop("hyper", [])
+    return resolve(
+        method_names=[method],
+        preset=None,
+        flags={**({} if "train_seconds" in flags else {"epochs": 1}), "evaluate": evaluate, **flags},
+        hyper=hyper,  # type: ignore[arg-type]
+        seeds=[seed],
+        eval_samples=None,
+        device="cpu",
+    )[0]
+
+
+def weights(folder: Path, record: Record) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / record.artefacts["weights"])
+
+
+def test_the_same_seed_gives_the_same_weights_and_scores_and_another_does_not(tmp_path: Path) -> None:
+    spec = make_spec("bs-trades")
+    first = run(spec, output=tmp_path / "a")
+    torch.manual_seed(99)  # what ran before must not matter
+    second = run(spec, output=tmp_path / "b")
+    a, b = weights(tmp_path / "a", first), weights(tmp_path / "b", second)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert {name: score.correct for name, score in first.scores.items()} == {
+        name: score.correct for name, score in second.scores.items()
+    }
+    other = run(make_spec("bs-trades", seed=1), output=tmp_path)
+    c = weights(tmp_path, other)
+    assert not torch.equal(a["net.0.weight"], c["net.0.weight"])
+
+
+def test_probing_and_scoring_do_not_change_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = run(make_spec("fgsm-rs"), output=tmp_path / "a")
+    monkeypatch.setattr("fatbench.runner.PROBES", ())
+    unprobed = run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path / "b")
+    a, b = weights(tmp_path / "a", probed), weights(tmp_path / "b", unprobed)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_record_holds_what_was_done(tmp_path: Path) -> None:
+    spec = make_spec("trades", epochs=2, hyper=["steps=2"])
+    record = run(spec, output=tmp_path)
+    assert load(tmp_path / f"{spec.id}.json") == record
+    batches = 2 * (1200 // 128)
+    assert (record.status, record.steps, record.data_passes) == ("finished", batches, 2.0)
+    assert record.budget.stopped_by == "epochs"
+    assert record.passes.model_dump() == {
+        "forward": 5 * 128 * batches,
+        "input_backward": 4 * 128 * batches,
+        "weight_backward": 2 * 128 * batches,
+    }
+    assert [probe.epoch for probe in record.history] == [1, 2]
+    assert all(set(probe.scores) == set(PROBES) for probe in record.history)
+    times = [probe.train_seconds for probe in record.history]
+    assert 0 < times[0] < times[1] <= record.timing.train
+    assert record.timing.evaluation > 0
+    assert record.environment is not None
+    assert (record.environment.cpu_threads, record.environment.torch) == (1, torch.__version__)
+    assert (record.scores["clean"].total, record.scores["pgd-3"].total) == (497, 497)
+    assert record.scores["pgd-3"].correct <= record.scores["clean"].correct
+    assert "def trades(" in record.method.source
+
+
+def test_epochs_are_optimiser_steps_for_replaying_methods_too(tmp_path: Path) -> None:
+    record = run(make_spec("free-at", epochs=3), output=tmp_path)
+    steps = 3 * (1200 // 128)
+    assert record.steps == steps  # 27: three batches of eight replays, and three replays of a fourth
+    assert record.data_passes == pytest.approx(4 / (1200 // 128))
+    assert record.passes.forward == steps * 128
+
+
+def test_a_time_budget_counts_training_seconds_and_ends_the_schedule_at_the_deadline(tmp_path: Path) -> None:
+    record = run(make_spec("fgsm", train_seconds=1.0), output=tmp_path)
+    assert record.budget.stopped_by == "time"
+    assert 1.0 <= record.timing.train < 1.3
+    assert record.history[-1].lr < 0.05 * record.spec.lr  # a triangle ends at zero
+    assert record.history[-1].step == record.steps
+
+
+def test_a_checkpoint_reproduces_the_runs_own_score(tmp_path: Path) -> None:
+    spec = make_spec("standard", epochs=3)
+    record = run(spec, output=tmp_path)
+    bench = set_up(make_spec("standard", seed=7), data_dir=None, download=False)
+    bench.model.load_state_dict(weights(tmp_path, record))
+    with measuring(bench.model):
+        right = is_correct(bench.model, bench.dataset.x_test / 255, bench.dataset.y_test)
+    assert int(right.sum()) == record.scores["clean"].correct
+
+
+def test_bf16_trains_and_is_scored_in_float32(tmp_path: Path) -> None:
+    record = run(make_spec("fgsm-rs", precision="bf16", epochs=4), output=tmp_path)
+    assert record.status == "finished"
+    assert record.scores["clean"].accuracy > 0.5
+    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path, record).values() if tensor.ndim)
+
+
+def test_a_subset_is_labelled(tmp_path: Path) -> None:
+    record = run(make_spec("standard", limit_train=300), output=tmp_path)
+    assert record.data is not None
+    assert (record.data.train, record.data.subset) == (300, True)
+
+
+def test_methods_learn_what_they_are_for(tmp_path: Path) -> None:
+    plain = run(make_spec("standard", epochs=10, evaluate=["clean", "pgd-20"]), output=tmp_path)
+    robust = run(make_spec("fgsm-rs", epochs=10, evaluate=["clean", "pgd-20"]), output=tmp_path)
+    assert plain.scores["clean"].accuracy > 0.95
+    assert plain.scores["pgd-20"].accuracy < 0.1
+    assert robust.scores["pgd-20"].accuracy > 0.25
+
+
+def test_a_stored_result_is_not_taken_for_another_source(tmp_path: Path) -> None:
+    method = tmp_path / "mine.py"
+    source = (
+        "import torch.nn.functional as F\ndef mine(model, batch, ctx): yield F.cross_entropy(model(batch.x), batch.y)"
+    )
+    method.write_text(source)
+    spec = make_spec(str(method), evaluate=[])
+    run(spec, output=tmp_path)
+    assert stored(spec, tmp_path) is not None
+    method.write_text(source + " * 2")
+    assert stored(spec, tmp_path) is None
