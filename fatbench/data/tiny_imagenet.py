@@ -1,6 +1,8 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fatbench.data.arrays import Arrays, check
 from fatbench.data.images import decode, list_images
@@ -39,7 +41,7 @@ def _read(folder: Path) -> Arrays:
     pairs = sorted(tuple(line.split("\t")[:2]) for line in annotations if line.strip())
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     test_files = [folder / "val" / "images" / name for name, _ in pairs]
-    raw = {
+    raw: dict[str, NDArray[Any]] = {
         "x_train": decode([path for files in train_files for path in files], _SIZE, "RGB", where=str(folder)),
         "y_train": np.repeat(np.arange(len(classes)), [len(files) for files in train_files]),
         "x_test": decode(test_files, _SIZE, "RGB", where=str(folder)),

@@ -1,7 +1,5 @@
 """CIFAR, SVHN and MNIST, read by torchvision from their official files, which it verifies and can fetch."""
 
-import contextlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +44,7 @@ def read_torchvision(name: str, root: Path, download: bool) -> Arrays:
         if missing is not None:
             raise ResourceError(f"no {name} in {root}: {missing} is missing; add --download, {_ELSEWHERE}")
     try:
-        # What torchvision prints, say a progress bar, must not mix with results on standard output.
-        with contextlib.redirect_stdout(sys.stderr):
-            return _read(source, root, download, where=name)
+        return _read(source, root, download, where=name)
     except MemoryError:
         raise
     # torchvision and what it calls fail in many ways: URLError, RuntimeError, EOFError, AssertionError, ...
@@ -69,7 +65,7 @@ def _read(source: _Source, root: Path, download: bool, where: str) -> Arrays:
 
 def _explain(name: str, source: _Source, root: Path, download: bool, error: Exception) -> str:
     reason = f"{type(error).__name__}: {' '.join(str(error).split()):.160}"
-    if download and not all((root / file).exists() for file in source.files):
-        return f"cannot fetch {name} into {root} ({reason}); check network and folder, {_ELSEWHERE}"
     files = " and ".join(source.files)
+    if download:
+        return f"cannot fetch {name} into {root} ({reason}); check network and folder, delete {files} if it is damaged"
     return f"{name} in {root} is incomplete or damaged ({reason}); delete {files} and add --download, {_ELSEWHERE}"

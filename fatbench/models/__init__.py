@@ -59,10 +59,8 @@ def build(
     Args:
         name: a registered name, "package.module:factory" or "path/to/file.py:factory". The factory is called with
             those of num_classes, in_channels and image_size (an int, or (H, W) if they differ) that it accepts.
-        num_classes: K, the width of the logits.
-        shape: (C, H, W) of the images.
-        mean: per channel, of the training images in [0, 1].
-        std: per channel, likewise.
+        num_classes, shape: K, the width of the logits, and (C, H, W) of the images.
+        mean, std: of the training images in [0, 1], per channel.
         precision: "bf16" runs the network under autocast; the logits are float32 all the same.
 
     Raises:
@@ -71,13 +69,17 @@ def build(
     from fatbench.models.classifier import Classifier
     from fatbench.models.factory import call_factory, check_contract, find_factory
 
+    net = call_factory(find_factory(_locate(name)), name, num_classes, shape)
+    # A factory may have chosen a device by itself; the check below and the caller expect the CPU.
+    classifier = Classifier(net, mean, std, precision).cpu()
+    check_contract(classifier, name, num_classes, shape)
+    return classifier
+
+
+def _locate(name: str) -> str:
     if name.endswith(".py"):
         raise UsageError(f"{name} names no factory: write {name}:factory")
     if name not in _FACTORIES and ":" not in name:
         own = "package.module:factory, or path/to/file.py:factory"
         raise UsageError(f"no model '{name}': there are {', '.join(names())}, or {own}")
-    net = call_factory(find_factory(_FACTORIES.get(name, name)), name, num_classes, shape)
-    # A factory may have chosen a device by itself; the check below and the caller expect the CPU.
-    classifier = Classifier(net, mean, std, precision).cpu()
-    check_contract(classifier, name, num_classes, shape)
-    return classifier
+    return _FACTORIES.get(name, name)

@@ -28,9 +28,9 @@ class PreActBlock(nn.Module):
 def preact_resnet18(num_classes: int, in_channels: int) -> nn.Sequential:
     """Return the pre-activation ResNet-18: 11,172,170 parameters for 10 classes of colour images.
 
-    With the batch norm and ReLU after the last block that He et al. describe and the Fast AT and "Overfitting in
-    adversarially robust deep learning" code has; pytorch-cifar omits it and has 1,024 parameters fewer (11,171,146).
-    Initialisation is torch's default, as in that code.
+    With batch norm and ReLU after the last block, as in Fast AT's code; pytorch-cifar omits them and has 1,024 parameters
+    fewer (11,171,146). Projections take the activated input, as in pytorch-cifar; Fast AT's take the raw one.
+    Initialisation is torch's default, as in both.
     """
     layers: list[nn.Module] = [nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)]
     channels = 64

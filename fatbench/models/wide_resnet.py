@@ -31,7 +31,7 @@ def _wide_resnet(depth: int, widening: int, num_classes: int, in_channels: int) 
 
 
 def _initialise(net: nn.Module) -> None:
-    """He normal by fan-out for convolutions and a zero bias at the end, as the authors and TRADES have it."""
+    """He normal by fan-out for convolutions and a zero bias at the end, as TRADES has it."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]

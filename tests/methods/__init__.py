@@ -1,0 +1,48 @@
+"""What the method tests share: a small smooth net, batches with pixels on the box's walls, and the shortest trainer."""
+
+import torch
+from torch import Tensor, nn
+
+from fatbench import methods
+from fatbench.interface import Batch, Context
+from fatbench.threat import make_ball
+
+EPS = {"linf": 0.1, "l2": 0.6}
+SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-3}
+NUM_TRAIN = 10
+
+
+def smooth_net() -> nn.Module:
+    """The same float64 net at every call, in train mode; no kinks, so that rounding cannot send two twins apart."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Softplus(), nn.Conv2d(4, 6, 3, stride=2)]
+    return nn.Sequential(*layers, nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Linear(24, 3)).double()
+
+
+def make_batches(count: int = 3, size: int = 6) -> list[Batch]:
+    """Batches of 1x6x6 images; about a fifth of the pixels is exactly 0, a fifth exactly 1; images come back."""
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand(NUM_TRAIN, 1, 6, 6, generator=random, dtype=torch.float64).mul(1.6).sub(0.3).clamp(0, 1)
+    labels = torch.randint(3, (NUM_TRAIN,), generator=random)
+    rows = [torch.randperm(NUM_TRAIN, generator=random)[:size] for _ in range(count)]
+    return [Batch(images[ids], labels[ids], ids) for ids in rows]
+
+
+def make_context(norm: str, eps: float | None = None, buffers: dict[str, Tensor] | None = None) -> Context:
+    ball = make_ball(norm, EPS[norm] if eps is None else eps)
+    return Context(ball, NUM_TRAIN, step=torch.tensor(0), progress=torch.tensor(0.0), buffers=buffers or {})
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), **SGD)
+
+
+def train(method: methods.Method, model: nn.Module, batches: list[Batch], ctx: Context, opt: torch.optim.SGD) -> None:
+    """The whole duty of a trainer."""
+    for number, batch in enumerate(batches):
+        ctx.step.fill_(number)
+        ctx.progress.fill_(number / len(batches))
+        for loss in method(model, batch, ctx):
+            opt.zero_grad()
+            loss.backward()
+            opt.step()

@@ -1,0 +1,50 @@
+"""Naive twin of `bs-trades`: `trades_backward.py` of BackwardSmoothing (reference/methods.md 2.4)."""
+
+import torch
+import torch.nn.functional as F
+
+SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5, "gamma": 0.4}
+
+
+def project(x_adv, x_natural, epsilon):
+    x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
+    return torch.clamp(x_adv, 0.0, 1.0)
+
+
+def backward_smoothing_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, gamma):
+    criterion_kl = torch.nn.KLDivLoss(reduction="sum")
+    model.eval()
+    batch_size = len(x_natural)
+
+    # Look for the input whose output is already the randomly perturbed one: descend the divergence to it.
+    nat_logits = model(x_natural).detach()
+    random = torch.zeros_like(nat_logits).uniform_(-1, 1)
+    target = F.softmax(nat_logits + gamma * random, dim=1)
+    x_adv = x_natural.detach().clone().requires_grad_()
+    loss = -(1.0 / batch_size) * criterion_kl(F.log_softmax(model(x_adv), dim=1), target)
+    grad = torch.autograd.grad(loss, [x_adv])[0]
+    x_adv = project(x_adv.detach() + step_size * torch.sign(grad), x_natural, epsilon)
+
+    # From there ascend the divergence from the unperturbed output.
+    for _ in range(perturb_steps):
+        x_adv.requires_grad_()
+        loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), F.softmax(nat_logits, dim=1))
+        grad = torch.autograd.grad(loss_kl, [x_adv])[0]
+        x_adv = project(x_adv.detach() + step_size * torch.sign(grad), x_natural, epsilon)
+
+    model.train()
+    logits = model(x_natural)
+    adv_logits = model(x_adv.detach())
+    loss_natural = F.cross_entropy(logits, y)
+    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
+    return loss_natural + beta * loss_robust
+
+
+def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=10.0, gamma=1.0):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    model.train()
+    for x, y, _ in batches:
+        loss = backward_smoothing_loss(model, x, y, alpha * eps, eps, steps, beta, gamma)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,40 @@
+"""Naive twin of `fast-trades`: `trades_fast.py` of BackwardSmoothing (reference/methods.md 2.5).
+
+The script's diagnostic forward after the attack is left out: the loss alone runs in train mode.
+"""
+
+import torch
+import torch.nn.functional as F
+
+SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5}
+
+
+def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta):
+    criterion_kl = torch.nn.KLDivLoss(reduction="sum")
+    model.eval()
+    batch_size = len(x_natural)
+    x_adv = x_natural.detach() + torch.zeros_like(x_natural).uniform_(-epsilon, epsilon)
+    nat_probs = F.softmax(model(x_natural), dim=1).detach()
+    for _ in range(perturb_steps):
+        x_adv.requires_grad_()
+        loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), nat_probs)
+        grad = torch.autograd.grad(loss_kl, [x_adv])[0]
+        x_adv = x_adv.detach() + step_size * torch.sign(grad.detach())
+        x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
+        x_adv = torch.clamp(x_adv, 0.0, 1.0)
+    model.train()
+    logits = model(x_natural)
+    adv_logits = model(x_adv.detach())
+    loss_natural = F.cross_entropy(logits, y)
+    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
+    return loss_natural + beta * loss_robust
+
+
+def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=6.0):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    model.train()
+    for x, y, _ in batches:
+        loss = fast_trades_loss(model, x, y, alpha * eps, eps, steps, beta)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,26 @@
+"""Naive twin of `fgsm`: `train_fgsm.py` of fast_adversarial with --delta-init zero (reference/methods.md 2.6)."""
+
+import torch
+import torch.nn.functional as F
+
+SETTINGS = {"alpha": 0.6}
+
+
+def clamp(x, lower_limit, upper_limit):
+    return torch.max(torch.min(x, upper_limit), lower_limit)
+
+
+def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0):
+    opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    alpha = alpha * eps
+    model.train()
+    for x, y, _ in batches:
+        delta = torch.zeros_like(x, requires_grad=True)
+        F.cross_entropy(model(x + delta), y).backward()
+        grad = delta.grad.detach()
+        delta = torch.clamp(delta.detach() + alpha * torch.sign(grad), -eps, eps)
+        delta = clamp(delta, 0 - x, 1 - x)
+        loss = F.cross_entropy(model(x + delta), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()

@@ -1,0 +1,51 @@
+"""Naive twin of `trades`: `trades_loss` of TRADES (reference/methods.md 2.3).
+
+The script's third train-mode forward (natural images once more, for the loss) is left out. In L2 the box comes before
+the ball.
+"""
+
+import torch
+import torch.nn.functional as F
+
+SETTINGS = {"steps": 3, "alpha": 0.6, "beta": 2.5, "noise": 0.2}
+
+
+def trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, noise, norm):
+    criterion_kl = torch.nn.KLDivLoss(reduction="sum")
+    model.eval()
+    batch_size = len(x_natural)
+    x_adv = x_natural.detach() + noise * torch.randn(x_natural.shape, dtype=x_natural.dtype).detach()
+    for _ in range(perturb_steps):
+        x_adv.requires_grad_()
+        with torch.enable_grad():
+            loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), F.softmax(model(x_natural), dim=1))
+        grad = torch.autograd.grad(loss_kl, [x_adv])[0]
+        if norm == "linf":
+            x_adv = x_adv.detach() + step_size * torch.sign(grad.detach())
+            x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
+            x_adv = torch.clamp(x_adv, 0.0, 1.0)
+        else:
+            grad_norms = grad.view(batch_size, -1).norm(p=2, dim=1)
+            x_adv = x_adv.detach() + step_size * grad / grad_norms.view(-1, 1, 1, 1)
+            delta = torch.clamp(x_adv, 0.0, 1.0) - x_natural
+            delta_norms = delta.view(batch_size, -1).norm(p=2, dim=1).view(-1, 1, 1, 1)
+            x_adv = x_natural + torch.where(delta_norms > epsilon, delta * epsilon / delta_norms, delta)
+    model.train()
+    logits = model(x_natural)
+    adv_logits = model(x_adv.detach())
+    loss_natural = F.cross_entropy(logits, y)
+    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
+    return loss_natural + beta * loss_robust
+
+
+def train(
+    model, batches, *, eps, lr, momentum, weight_decay, steps=10, alpha=0.2258, beta=6.0, noise=0.0323, norm="linf"
+):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    model.train()
+    for x, y, _ in batches:
+        optimizer.zero_grad()
+        loss = trades_loss(model, x, y, alpha * eps, eps, steps, beta, noise * eps, norm)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,77 @@
+"""Every command of the README is run, its method is trained, its table is the committed records'."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fatbench.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _commands() -> Iterator[object]:
+    for block in _blocks("bash"):
+        for line in block.splitlines():
+            command = line.partition(" #")[0].strip()
+            marks = [pytest.mark.slow] if "--seeds 0,1,2" in command else []
+            yield pytest.param(command, id=command, marks=marks)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README's reader has at hand by then."""
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 256, (300, 12, 12, 3), np.uint8), np.arange(300) % 3
+    np.savez(tmp_path / "my-images.npz", x_train=x, y_train=y, x_test=x[:60], y_test=y[:60])
+    (tmp_path / "my_idea.py").write_text(_blocks("python")[0])
+    (tmp_path / "results").mkdir()
+    for record in (ROOT / "results").glob("*.json"):
+        shutil.copy(record, tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", list(_commands()))
+def test_command(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        planned = subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        assert planned.stdout
+        return
+    assert program == "fatbench"
+    if "--download" in arguments:  # a large download and a GPU: only what would be run
+        arguments.append("--dry-run")
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    said = capsys.readouterr()
+    assert exit_.value.code == 0, said.err
+    assert said.out.strip()
+
+
+def test_make_demo_runs_exactly_the_promised_command() -> None:
+    planned = subprocess.run(["make", "-n", "-W", "pyproject.toml", "demo"], cwd=ROOT, capture_output=True, text=True)
+    assert planned.stdout.splitlines()[-1].endswith("fatbench run --method bs-trades --epochs 10")
+
+
+def test_the_table_is_the_committed_records() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from readme import BEGIN, END, table
+    finally:
+        sys.path.pop(0)
+    shown = README.split(BEGIN)[1].split(END)[0]
+    assert shown.strip() == table().strip(), "run `make readme`"
+    assert "bs-trades" in shown
