@@ -45,7 +45,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Hold the options that stand before a command; without a docstring here the application keeps its own help."""
+    """Hold the options that stand before a command."""
 
 
 def main() -> None:

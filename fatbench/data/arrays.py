@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fatbench.data.ranking import fingerprint
 from fatbench.errors import UsageError
 
 LARGEST = 64 * 2**30  # bytes: no dataset of small images is larger, and a zip bomb is
@@ -22,6 +23,11 @@ class Arrays:
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int64]
     validation: int | None = None  # training images to hold out, where the set has a rule of its own
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the labelled images and their train/test split, whatever the order of the file."""
+        return fingerprint((self.x_train, self.y_train), (self.x_test, self.y_test))
 
 
 def check(raw: Mapping[str, NDArray[Any]], where: str) -> Arrays:

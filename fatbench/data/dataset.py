@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fatbench.data.ranking import fingerprint, hash_priority, stratified_order
+from fatbench.data.ranking import hash_priority, stratified_order
 from fatbench.errors import UsageError
 
 _CHUNK = 1024  # images whose squares are summed at once, to bound memory
@@ -28,6 +28,7 @@ class Dataset:
     y_test: Tensor
     num_classes: int
     subset: bool  # whether training images were left out on request
+    sha256: str  # of the whole set, before validation images were held out or any left out: seeds and subsets share it
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,15 +45,6 @@ class Dataset:
     def std(self) -> tuple[float, ...]:
         """Of the training images in [0, 1], per channel; at least 1/255, so that a constant channel divides."""
         return self._moments[1]
-
-    @cached_property
-    def sha256(self) -> str:
-        """Identifies the labelled images and their train/test split, whatever the seed and the order of the file.
-
-        Training and validation images count as one part; with `subset`, it is those that were kept.
-        """
-        x, y = torch.cat([self.x_train, self.x_val]), torch.cat([self.y_train, self.y_val])
-        return fingerprint((_numpy(x), _numpy(y)), (_numpy(self.x_test), _numpy(self.y_test)))
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same dataset, on `device`."""

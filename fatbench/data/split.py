@@ -41,6 +41,7 @@ def split(arrays: Arrays, name: str, *, seed: int, limit_train: int | None = Non
         y_test=torch.from_numpy(arrays.y_test),
         num_classes=int(labels.max()) + 1,
         subset=limit_train is not None,
+        sha256=arrays.sha256,
     )
 
 

@@ -28,8 +28,8 @@ class PreActBlock(nn.Module):
 def preact_resnet18(num_classes: int, in_channels: int) -> nn.Sequential:
     """Return the pre-activation ResNet-18: 11,172,170 parameters for 10 classes of colour images.
 
-    With batch norm and ReLU after the last block, as in Fast AT's code; pytorch-cifar omits them and has 1,024 parameters
-    fewer (11,171,146). Projections take the activated input, as in pytorch-cifar; Fast AT's take the raw one.
+    With batch norm and ReLU after the last block, as in Fast AT's code; pytorch-cifar omits them and has 1,024 fewer
+    parameters (11,171,146). Projections take the activated input, as in pytorch-cifar; Fast AT's take the raw one.
     Initialisation is torch's default, as in both.
     """
     layers: list[nn.Module] = [nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)]

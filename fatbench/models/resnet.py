@@ -1,6 +1,7 @@
 """Residual networks with post-activation (He et al., CVPR 2016), in their CIFAR form: a 3x3 stem and no max-pool.
 
-Initialisation is torch's default (Kaiming uniform, a = sqrt(5)), as in pytorch-cifar; He et al.'s normal initialisation would be another network to compare with.
+Initialisation is torch's default (Kaiming uniform, a = sqrt(5)), as in pytorch-cifar; He et al.'s normal
+initialisation would be another network to compare with.
 """
 
 from collections.abc import Sequence
