@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SMALLEST_NORM = 1e-12  # below it a gradient has no direction; keeps 0 / 0 out
-
 
 @dataclass(frozen=True)
 class Linf:
@@ -53,7 +51,7 @@ class L2:
         """
         direction = torch.randn_like(x)
         length = torch.empty_like(x[:, :1, :1, :1]).uniform_(0.0, radius * self.eps)
-        return direction * (length / _divisors(direction))
+        return length * _unit(direction)
 
     @torch.no_grad()
     def project(self, z: Tensor, x: Tensor) -> Tensor:
@@ -63,12 +61,13 @@ class L2:
         surface unused but is no nearer. It is not the exact Euclidean projection onto the intersection.
         """
         offset = z.clamp(0.0, 1.0) - x
-        return x + offset * (self.eps / _divisors(offset)).clamp_(max=1.0)
+        shrink = self.eps / _lengths(offset).clamp_min(self.eps)
+        return x + shrink.view(-1, 1, 1, 1) * offset
 
     @torch.no_grad()
     def step(self, z: Tensor, gradient: Tensor, size: float, x: Tensor) -> Tensor:
         """z moved `size` eps along the gradient's direction, then projected; a zero gradient moves nothing."""
-        return self.project(z + size * self.eps * gradient / _divisors(gradient), x)
+        return self.project(z + size * self.eps * _unit(gradient), x)
 
     @torch.no_grad()
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
@@ -89,6 +88,12 @@ def _lengths(v: Tensor) -> Tensor:
     return length
 
 
-def _divisors(v: Tensor) -> Tensor:
-    """(B, 1, 1, 1) lengths, safe to divide by."""
-    return _lengths(v).clamp_min(_SMALLEST_NORM).view(-1, 1, 1, 1)
+def _unit(v: Tensor) -> Tensor:
+    """v scaled to length 1 image by image, however small or large it is; zero stays zero.
+
+    Its largest entry is divided out first: the squares of 1e-25 vanish in float32, and a confident model's gradients
+    are that small, so that a plain quotient would stop the attack and make the model look robust.
+    """
+    smallest = torch.finfo(v.dtype).tiny
+    scaled = v / v.flatten(1).abs().amax(1).clamp_min(smallest).view(-1, 1, 1, 1)
+    return scaled / _lengths(scaled).clamp_min(smallest).view(-1, 1, 1, 1)

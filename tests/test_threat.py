@@ -132,6 +132,15 @@ def test_an_l2_step_moves_each_image_by_size_eps_along_its_own_gradient():
     torch.testing.assert_close(L2(0.1).step(x, gradient, 3.0, x), moved)
 
 
+@pytest.mark.parametrize("scale", [1e-37, 1e-25, 1e-12, 1.0, 1e20, 1e37])
+def test_an_l2_step_is_as_long_for_a_faint_or_huge_gradient(scale):
+    x = torch.full((3, 1, 4, 4), 0.5)
+    gradient = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    moved = L2(0.1).step(x, gradient * scale, 0.5, x) - x
+    expected = 0.05 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    assert torch.allclose(moved, expected, atol=1e-6)
+
+
 def test_linf_noise_is_uniform_in_every_pixel():
     torch.manual_seed(0)
     noise = Linf(0.1).sample(torch.zeros(1000, 1, 4, 4), 2.0).flatten() / 0.2

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+_ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+_GIVEN = ["model", "batch", "ctx"]
 Value = bool | int | float | str
 
 
@@ -121,16 +124,13 @@ def describe(name: str) -> Description:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{path} is not valid Python: {error}") from None
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if path.stem not in functions:
-        raise UsageError(f"{path} holds no method: it needs a function 'def {path.stem}(model, batch, ctx, *, ...)'")
-    function = functions[path.stem]
+    function = _method_function(path, tree)
     docstring = ast.get_docstring(function) or ""
     return Description(
-        name=path.stem.replace("_", "-"),
+        name=function.name.replace("_", "-"),
         path=path,
         source=source,
-        function=path.stem,
+        function=function.name,
         docstring=docstring,
         hyper=_hyperparameters(path, function, docstring),
         constants=_constants(tree),
@@ -148,7 +148,7 @@ def load(name: str, **hyper: Value) -> Method:
     if description.path.parent == FOLDER:
         module = importlib.import_module(f"{__name__}.{description.function}")
     else:
-        module = _import_file(description.path)
+        module = _import_file(description.path, description.function)
     return Method(description, settings, getattr(module, description.function))
 
 
@@ -162,18 +162,30 @@ def _locate(name: str) -> Path:
     return FOLDER / f"{name.replace('-', '_')}.py"
 
 
-def _import_file(path: Path) -> Any:
+def _import_file(path: Path, function: str) -> Any:
     module_spec = importlib.util.spec_from_file_location(f"fatbench_method_{path.stem}", path)
     assert module_spec is not None  # the path ends in .py
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up there
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:  # a stranger's file may fail in any way; the user needs to know that it is hers
+    except (Exception, SystemExit) as error:  # it may fail in any way; the user needs to know that it is hers
         raise UsageError(f"{path} fails to import: {type(error).__name__}: {error}") from error
-    if not inspect.isgeneratorfunction(getattr(module, path.stem)):
-        raise UsageError(f"{path}: '{path.stem}' yields no losses; a method says 'yield loss' once per optimiser step")
+    if not inspect.isgeneratorfunction(getattr(module, function)):
+        raise UsageError(f"{path}: '{function}' yields no losses; a method says 'yield loss' once per optimiser step")
     return module
+
+
+def _method_function(path: Path, tree: ast.Module) -> ast.FunctionDef:
+    wanted = path.stem.replace("-", "_")
+    form = f"def {wanted}(model, batch, ctx, *, ...)"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == wanted:
+            if [argument.arg for argument in node.args.args] != _GIVEN:
+                raise UsageError(f"{path}: '{wanted}' does not take what a method is given: '{form}'")
+            return node
+    raise UsageError(f"{path} holds no method: it needs a function '{form}'")
 
 
 def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> dict[str, Hyperparameter]:
@@ -183,8 +195,8 @@ def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> d
         if kind not in _TYPES or default is None:
             raise UsageError(f"{path}: '{argument.arg}' needs a default and one of the types {', '.join(_TYPES)}")
         value = _literal(default)
-        if value is None:
-            raise UsageError(f"{path}: the default of '{argument.arg}' is not a plain number, text or bool")
+        if not _fits(value, kind):
+            raise UsageError(f"{path}: the default of '{argument.arg}' is not {_ARTICLES[kind]}")
         found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), _meaning(argument.arg, docstring))
     return found
 
@@ -223,7 +235,7 @@ def _parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
         parsed: Value = _TYPES[hyper.kind](text)
     except (KeyError, ValueError):
-        raise UsageError(f"{method}: '{hyper.name}' takes {_article(hyper.kind)}, not '{text:.40}'") from None
+        raise UsageError(f"{method}: '{hyper.name}' takes {_ARTICLES[hyper.kind]}, not '{text:.40}'") from None
     if isinstance(parsed, float) and not math.isfinite(parsed):
         raise UsageError(f"{method}: '{hyper.name}' must be finite, not {text}")
     if hyper.kind == "int" and int(parsed) < 1:
@@ -231,5 +243,7 @@ def _parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
     return parsed
 
 
-def _article(kind: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[kind]
+def _fits(value: object, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is _TYPES[kind]

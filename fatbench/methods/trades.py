@@ -32,7 +32,8 @@ def trades(
     Passes: steps + 3 forwards, steps + 2 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: the authors recompute the clean output in every attack step, with the same result, and run a second
         clean train-mode forward in the loss, whose only effect is a third batch-norm update; both are left out. Under
-        L2 the authors take SGD steps of 2 / steps on the normalised gradient; here it is `alpha`, in the same unit.
+        L2 the authors take SGD steps of 2 / steps on the normalised gradient; here it is `alpha`, in the same
+        unit, and the start's deviation is `noise` eps per pixel (noise=0.002 is their 0.001 at eps 0.5).
     """
     x, y, _ = batch
     with evaluating(model):

@@ -350,6 +350,32 @@ def test_a_hyperparameter_needs_a_type_and_a_default(write, argument):
     assert refusal(path) == f"{path}: 'size' needs a default and one of the types int, float, bool, str"
 
 
-def test_a_default_must_be_readable_without_running_the_file(write):
-    path = write(OWN.replace("size: float = 0.5", "size: float = 8 / 255"))
-    assert refusal(path) == f"{path}: the default of 'size' is not a plain number, text or bool"
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        ("size: float = 8 / 255", "a number"),  # would have to be run
+        ("size: float = 1e999", "a number"),
+        ("size: float = True", "a number"),
+        ("size: int = 1.5", "a whole number"),
+        ("size: bool = 1", "true or false"),
+        ("size: str = 3", "a word"),
+    ],
+)
+def test_a_default_must_fit_its_type_and_be_readable_without_running_the_file(write, argument, kind):
+    path = write(OWN.replace("size: float = 0.5", argument))
+    assert refusal(path) == f"{path}: the default of 'size' is not {kind}"
+
+
+def test_a_function_that_does_not_take_what_it_is_given_is_told(write):
+    path = write("def my_idea(model, batch): yield 0")
+    form = "def my_idea(model, batch, ctx, *, ...)"
+    assert refusal(path) == f"{path}: 'my_idea' does not take what a method is given: '{form}'"
+
+
+def test_a_file_may_use_dataclasses_and_hyphens_and_may_not_exit(write, tmp_path):
+    dataclass = "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\nclass State: n: int\n"
+    hyphened = tmp_path / "my-idea.py"
+    hyphened.write_text(dataclass + OWN)
+    assert methods.load(str(hyphened)).name == "my-idea"
+    path = write(f"import sys\nsys.exit(3)\n{OWN}")
+    assert refusal(path) == f"{path} fails to import: SystemExit: 3"
