@@ -36,13 +36,16 @@ class _Fitting:
     columns: Sequence[Column]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = _table(self.columns, " ")
+        wide = _table(self.columns, " ", padding=1)
         if Measurement.get(console, options.update(width=_UNLIMITED), wide).maximum <= options.max_width:
             yield wide
-        elif sum(_narrowest(column) + 1 for column in self.columns) <= options.max_width:
-            yield _table(self.columns, "\n")
-        else:
-            yield _blocks(self.columns)
+            return
+        numbers = sum(_narrowest(column) for column in self.columns)
+        for padding in (1, 0):
+            if numbers + (padding + 1) * len(self.columns) <= options.max_width:
+                yield _table(self.columns, "\n", padding)
+                return
+        yield _blocks(self.columns)
 
 
 def _narrowest(column: Column) -> int:
@@ -51,8 +54,8 @@ def _narrowest(column: Column) -> int:
     return longest if column.numeric else min(longest, _FOLDED)
 
 
-def _table(found: Sequence[Column], between: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+def _table(found: Sequence[Column], between: str, padding: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, padding, 0, 0), show_edge=False)
     for column in found:
         table.add_column(
             Text(between.join([column.title, *column.details])),
