@@ -11,6 +11,8 @@ from fatbench.record import Probe, Score
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import Pulse
 
+_ROOM_FOR_PROBE = 112  # columns
+
 
 class ProgressObserver(Observer):
     """Draws a run's progress on `console`; used as a context manager around it."""
@@ -23,7 +25,7 @@ class ProgressObserver(Observer):
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[facts]}"),
             console=console,
             transient=True,
@@ -52,16 +54,17 @@ class ProgressObserver(Observer):
         """Training is at `pulse`."""
         left = pulse.train_seconds * (1 - pulse.progress) / pulse.progress if pulse.progress > 0 else 0.0
         facts = f"epoch {pulse.epoch}  loss {pulse.loss:.3f}  lr {pulse.lr:.4f}  {images_per_second:,.0f} images/s"
-        self._update("training", 1.0, pulse.progress, f"{facts}  {_duration(left)} left  {self._last_probe}")
+        probe = f"  {self._last_probe}" if self._console.width > _ROOM_FOR_PROBE else ""
+        self._update("", 1.0, pulse.progress, f"{facts}  {_duration(left)} left{probe}")
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""
         seen = "  ".join(f"{name} {score.accuracy:.1%}" for name, score in probe.scores.items())
-        self._last_probe = f"validation: {seen}"
+        self._last_probe = seen
         if self._lines:
             loss = "-" if probe.loss is None else f"{probe.loss:.3f}"
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
-            self._console.print(f"{self._title}: {line}  {self._last_probe}", highlight=False, soft_wrap=True)
+            self._console.print(f"{self._title}: {line}  validation: {seen}", highlight=False, soft_wrap=True)
 
     def evaluating(self, name: str, done: int, total: int, part: str) -> None:
         """The evaluation `name` has settled `done` of `total` images and is at `part`."""
@@ -74,7 +77,7 @@ class ProgressObserver(Observer):
             self._console.print(f"{self._title}: {result}", highlight=False, soft_wrap=True)
 
     def _update(self, stage: str, total: float | None, completed: float, facts: str) -> None:
-        description = f"{self._title}: {stage}"
+        description = f"{self._title}: {stage}" if stage else self._title
         self._progress.update(self._task, description=description, total=total, completed=completed, facts=facts)
 
 
