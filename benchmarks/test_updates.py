@@ -7,7 +7,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from fatbench import methods
-from fatbench.cli.resolve import resolve
+from fatbench.cli.resolve import Request, resolve
 from fatbench.runner.bench import set_up
 from fatbench.training.clock import synchronize
 from fatbench.training.passes import count_passes
@@ -18,7 +18,8 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("name", methods.names())
 def test_batch(benchmark: BenchmarkFixture, name: str) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    (spec,) = resolve(method_names=[name], preset=None, flags={}, hyper=[], seeds=[0], eval_samples=None, device=device)
+    endless = {"epochs": 10**6}  # no batch may be cut short by the budget's end
+    (spec,) = resolve(Request([name], flags=endless), device=device)
     bench = set_up(spec, data_dir=Path(), download=False)
     cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
     passes = cost.passes.model_dump()

@@ -1,10 +1,7 @@
 """What machine and software this is, for the record."""
 
-import os
 import platform
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -63,20 +60,23 @@ def describe_environment(device: torch.device) -> Environment:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of peak memory on a GPU; a process's peak cannot be reset."""
+    """Start a new measurement of peak memory on a GPU, without what an earlier run's cache still holds."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Return the peak bytes so far: what torch allocated and reserved on a GPU, or what the process held on a CPU."""
-    if device.type == "cuda":
-        return {
-            "allocated": torch.cuda.max_memory_allocated(device),
-            "reserved": torch.cuda.max_memory_reserved(device),
-        }
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    """Return the peak bytes that torch allocated and reserved on a GPU since the reset.
+
+    Nothing on a CPU: a process's peak cannot be reset, so it would be an earlier run's.
+    """
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": torch.cuda.max_memory_allocated(device),
+        "reserved": torch.cuda.max_memory_reserved(device),
+    }
 
 
 def _cpu_model() -> str:
@@ -106,7 +106,7 @@ def _source_state() -> tuple[str | None, bool | None]:
 def _output(command: list[str]) -> str | None:
     """The first line that a command prints, or None when it cannot be run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env={**os.environ})  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.partition("\n")[0].strip()

@@ -29,7 +29,7 @@ class Context:
     num_train: int  # images in the training set
     step: Tensor  # () int64, batches seen before this one
     progress: Tensor  # () float32, fraction of the budget spent, in [0, 1)
-    buffers: dict[str, Tensor] = field(default_factory=dict)  # what outlives the batch; checkpointed with the run
+    buffers: dict[str, Tensor] = field(default_factory=dict)  # what outlives the batch
 
     def buffer(self, name: str, like: Tensor, rows: int | None = None) -> Tensor:
         """Return the tensor `name`, zeros on first use, like `like` (or `rows` of its items); change it in place."""

@@ -4,14 +4,13 @@ Records come from strangers: they are validated on reading, and nothing in them 
 """
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fatbench.errors import ResourceError, UsageError
+from fatbench.atomic import write_atomically
+from fatbench.errors import UsageError
 from fatbench.spec import Hyper, RunSpec, first_problem
 
 SCHEMA = 1  # layout of the file; older files are upgraded on reading
@@ -60,7 +59,7 @@ class Budget(_Part):
 
 
 class Timing(_Part):
-    """Seconds by phase, device-synchronised at the boundaries; phases do not overlap. `history` has them by epoch."""
+    """Seconds by phase, device-synchronised at the boundaries; phases do not overlap. `history` has epochs."""
 
     setup: Seconds = 0.0
     warmup: Seconds = 0.0
@@ -160,7 +159,6 @@ class Record(_Part):
     history: list[Probe] = []
     scores: dict[str, Score] = {}
     events: list[Event] = []
-    diagnostics: dict[str, Fact | list[str]] = {}
     environment: Environment | None = None
     artefacts: dict[str, str] = {}  # name -> path beside the record
     error: str | None = None
@@ -178,32 +176,13 @@ def save(record: Record, folder: Path) -> Path:
         ResourceError: the folder cannot be written.
     """
     path = folder / f"{record.id}.json"
-    write_atomically(path, (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
+    write_atomically(path, to_json(record))
     return path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: a reader sees the old file or the new, never a half.
-
-    Raises:
-        ResourceError: the file cannot be written there.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException as error:  # Ctrl-C too leaves no litter
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+def to_json(record: Record) -> bytes:
+    """Return the content of a record's file."""
+    return (record.model_dump_json(by_alias=True, indent=1) + "\n").encode()
 
 
 def load(path: Path) -> Record:

@@ -36,7 +36,7 @@ def parse_eps(text: object) -> str:
     if not 0 < value <= 10**6:
         raise ValueError(f"eps is positive, not {written}")
     levels = round(value * 255)
-    if levels and float(value) == levels / 255:
+    if 0 < levels < 255 and float(value) == levels / 255:
         return f"{levels}/255"
     return repr(float(value)) if Fraction(repr(float(value))) == value else str(value)
 
@@ -108,6 +108,10 @@ class RunSpec(BaseModel):
     precision: Precision
     threads: Annotated[int, Field(gt=0)] | None  # CPU threads; None leaves it to torch
     evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
+    eval_batch_size: int = Field(default=250, gt=0)
+
+    method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
+    model_source: str | None = None  # likewise for path/to/file.py:factory
 
     @field_validator("evaluations")
     @classmethod

@@ -94,7 +94,6 @@ ANY_RECORD = built(
     history=st.lists(PROBES, max_size=2),
     scores=SCORES,
     events=st.lists(built(Event, kind=TEXT, step=COUNT, epoch=COUNT, train_seconds=SECONDS, detail=TEXT), max_size=2),
-    diagnostics=st.dictionaries(TEXT, VALUE | st.lists(TEXT, max_size=2), max_size=2),
     environment=maybe(built(Environment, device=TEXT, cpu=TEXT, cpu_threads=COUNT, commit=maybe(TEXT))),
     artefacts=st.dictionaries(TEXT, TEXT, max_size=2),
     error=maybe(TEXT),
@@ -120,7 +119,7 @@ def test_the_keys_that_others_rely_on(tmp_path):
 
 def test_a_field_that_an_older_fatbench_did_not_write_takes_its_default(tmp_path):
     content = json.loads(record().model_dump_json(by_alias=True))
-    for name in ("events", "diagnostics", "artefacts", "memory", "history"):
+    for name in ("events", "artefacts", "memory", "history"):
         del content[name]
     (tmp_path / "old.json").write_text(json.dumps(content))
     assert load(tmp_path / "old.json") == record()
@@ -232,14 +231,9 @@ def test_what_is_no_record_is_refused_in_a_line(tmp_path, content, problem):
     assert problem in complaint(tmp_path / "r.json", content)
 
 
-def nested(depth):
-    return changed(diagnostics="HERE").replace('"HERE"', '{"a": ' + "[" * depth + "]" * depth + "}")
-
-
 SUBTLE = {
-    "a NaN in diagnostics, which saving turns into null": changed(diagnostics={"a": float("nan")}),
+    "a NaN, which is no JSON": changed(data_passes=float("nan")),
     "a lone surrogate, which cannot be saved again": changed(error="\ud800"),
-    "nesting that cannot be saved again": nested(400),
     "a number of images that no float can hold": changed(scores__clean__total=10**400),
     "true for the schema": changed(schema=True),
     "text for a count": changed(steps="3"),

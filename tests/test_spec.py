@@ -27,7 +27,8 @@ from .report.records import SPEC, spec
         ("0.031", "0.031"),
         (0.031, "0.031"),
         (".5", "0.5"),
-        (1, "255/255"),
+        (1, "1.0"),
+        ("510/255", "2.0"),
         ("0.5/255", "1/510"),
         ("1e-3", "0.001"),
     ],
@@ -128,6 +129,9 @@ OTHERS = {
     "precision": "bf16",
     "threads": None,
     "evaluations": {"clean": 100},
+    "eval_batch_size": 100,
+    "method_source": "0",
+    "model_source": "0",
 }
 
 

@@ -3,19 +3,16 @@
 import io
 import os
 import sys
-import traceback
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import fatbench
 from fatbench.cli.compare import compare
+from fatbench.cli.complaint import INTERRUPTED, complain, say
 from fatbench.cli.listing import list_things, show
 from fatbench.cli.run import run
-from fatbench.errors import FatbenchError, one_line
 
-INTERNAL, INTERRUPTED = 1, 130
 # Click's ClickException, wherever this version of typer keeps its click: some depend on it, some bring their own.
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
 
@@ -53,33 +50,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII gets "?" for "±", not a failure
             stream.reconfigure(errors="replace")
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
     try:
         code = app(standalone_mode=False)
-    except FatbenchError as error:
-        code = _complain(str(error), error.exit_code)
     except _CommandLineError as error:
-        code = _complain(error.format_message(), error.exit_code)
+        return say(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        code = _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader went away, as `head` does
+        return say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except Exception as error:  # whatever is left is a bug in fatbench, or in a user's own method or model
-        code = _internal(error)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _complain(message: str, code: int) -> int:
-    typer.echo(f"fatbench: {one_line(message)}", err=True)
-    return code
-
-
-def _internal(error: Exception) -> int:
-    if os.environ.get("FATBENCH_DEBUG"):
-        traceback.print_exception(error)
-        return INTERNAL
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(where.filename).name}:{where.lineno}"
-    return _complain(
-        f"internal error at {place}: {type(error).__name__}: {error} (FATBENCH_DEBUG=1 shows all)", INTERNAL
-    )
+        return 0
+    except SystemExit:  # Rich's, where the reader of the output went away, as `head` does
+        return 0
+    except Exception as error:
+        return complain(error)
+    return code if isinstance(code, int) else 0

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from fatbench.record import Probe, Score
+from fatbench.record import Probe, Record, Score
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import Pulse
 
@@ -49,6 +49,14 @@ class ProgressObserver(Observer):
         self._update(name, None, 0.0, "")
         if self._lines:
             self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
+
+    def reused(self, record: Record) -> None:
+        """An identical finished run was found: say so."""
+        self._console.print(
+            f"fatbench: stored result of {escape(record.created)}; --force runs it again",
+            highlight=False,
+            soft_wrap=True,
+        )
 
     def training(self, pulse: Pulse, images_per_second: float) -> None:
         """Training is at `pulse`."""

@@ -1,70 +1,64 @@
 """From flags and presets to complete specs: a dataset's defaults, changed by a preset, changed by flags."""
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from fatbench import methods, presets
+from fatbench import data, methods, models, presets
 from fatbench.errors import UsageError
-from fatbench.spec import RunSpec, build_spec, parse_evaluation
+from fatbench.spec import RunSpec, build_spec, parse_evaluation, parse_seconds
 
 DEFAULT_DATASET = "digits"
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
-_BUDGETS = {"epochs", "train_seconds"}
-_UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None, "limit_train": None}
+_BUDGETS = {"epochs", "time_budget"}
+_UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
 
-def resolve(
-    *,
-    method_names: Sequence[str],
-    preset: str | None,
-    flags: Mapping[str, Any],
-    hyper: Sequence[str],
-    seeds: Sequence[int],
-    eval_samples: str | None,
-    device: str,
-) -> list[RunSpec]:
-    """Return one spec per method and seed, methods first.
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for on the command line."""
 
-    Args:
-        flags: what the user set, under RunSpec's field names, and `evaluate`, a list of names.
-        hyper: NAME=VALUE, or METHOD.NAME=VALUE for one method among several.
-        eval_samples: a number, "all", or None for the defaults.
-        device: resolved already.
+    methods: Sequence[str] = ()
+    preset: str | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)  # a Preset's fields, limit_train, eval_batch_size
+    hyper: Sequence[str] = ()  # NAME=VALUE, or METHOD.NAME=VALUE for one method among several
+    seeds: str = "0"
+    eval_samples: str | None = None  # a number, "all", or None for the defaults
+
+
+def resolve(request: Request, device: str) -> list[RunSpec]:
+    """Return one spec per method and seed, methods first; `device` is resolved already.
 
     Raises:
         UsageError: the first thing that cannot be right, in one line.
     """
-    chosen = presets.load(preset) if preset else {}
-    dataset = flags.get("dataset") or chosen.get("dataset") or DEFAULT_DATASET
-    settings = _merge(_UNIVERSAL, presets.for_dataset(dataset), chosen, flags, {"dataset": dataset, "device": device})
-    default_hyper = settings.pop("set", {})
-    default_method = settings.pop("method", None)
-    names = list(method_names) or ([default_method] if default_method else [])
+    recipe = presets.load(request.preset) if request.preset else {}
+    dataset = request.flags.get("dataset") or recipe.get("dataset") or DEFAULT_DATASET
+    settings = _merge(_UNIVERSAL, presets.for_dataset(dataset), recipe, request.flags)
+    settings |= {"dataset": dataset, "device": device}
+    recipe_hyper, recipe_method = settings.pop("set", {}), settings.pop("method", None)
+    names = list(dict.fromkeys(request.methods or ([recipe_method] if recipe_method else [])))
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
-    settings["evaluations"] = _evaluations(settings, eval_samples)
-    assigned = [_assignment(text) for text in hyper]
+    settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
+    settings["evaluations"] = _evaluations(settings, request.eval_samples)
+    _check_names(settings["model"], dataset)
+    seeds = _seeds(request.seeds)
+    described = {name: methods.describe(name) for name in names}
+    assigned = [_assignment(text, described.values()) for text in request.hyper]
     specs = []
-    for name in dict.fromkeys(names):
-        description = methods.describe(name)
-        own = _settings_of(description, assigned, default_hyper if name == default_method else {}, names)
-        complete = description.complete(own)
-        specs += [build_spec(**settings, method=name, hyper=complete, seed=seed) for seed in dict.fromkeys(seeds)]
+    for name, description in described.items():
+        own = recipe_hyper if name == recipe_method else {}
+        meant = {key: value for method, key, value in assigned if method in (None, description.name)}
+        sources = {"method_source": _own_source(name), "model_source": _own_source(settings["model"])}
+        hyper = description.complete({**own, **meant})
+        specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         if specs[-1].norm not in description.norms:
             raise UsageError(f"{description.name} is defined for --norm {', '.join(description.norms)} only")
     return specs
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Return the whole numbers in "0,1,2".
-
-    Raises:
-        UsageError: it is not such a list.
-    """
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +69,20 @@ def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
             merged = {key: value for key, value in merged.items() if key not in _BUDGETS}
         merged.update(layer)
     return merged
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
+
+
+def _seconds(time_budget: str | None) -> float | None:
+    try:
+        return None if time_budget is None else parse_seconds(time_budget)
+    except ValueError as error:
+        raise UsageError(f"--time-budget: {error}") from None
 
 
 def _evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str, int | None]:
@@ -92,30 +100,34 @@ def _evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise UsageError(f"--eval-samples takes a number of images or all, not '{text}'")
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise UsageError(f"--eval-samples takes a number of images or all, not '{text:.40}'")
     return int(text)
 
 
-def _assignment(text: str) -> tuple[str | None, str, str]:
+def _check_names(model: str, dataset: str) -> None:
+    """Know a misspelt name before torch is imported; what is a path or a factory is looked at when it is needed."""
+    if ":" not in model and not model.endswith(".py"):
+        models.describe(model)
+    if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or Path(dataset).is_dir()):
+        data.describe(dataset)
+
+
+def _own_source(name: str) -> str | None:
+    """Return the sha256 of the file that "my_idea.py" or "net.py:factory" names, or None for what fatbench brings."""
+    path, _, _ = name.rpartition(":") if ".py:" in name else (name, "", "")
+    if not path.endswith(".py") or not Path(path).is_file():
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _assignment(text: str, described: Any) -> tuple[str | None, str, str]:
     """Return (method or None, name, value) from "[METHOD.]NAME=VALUE"."""
     key, equals, value = text.partition("=")
     method, _, name = key.strip().rpartition(".")
     if not equals or not name:
         raise UsageError(f"--set takes NAME=VALUE, or METHOD.NAME=VALUE, not '{text}'")
+    known = [description.name for description in described]
+    if method and method not in known:
+        raise UsageError(f"--set {key}: {method} is not among the methods to run ({', '.join(known)})")
     return method or None, name, value
-
-
-def _settings_of(
-    description: methods.Description,
-    assigned: Sequence[tuple[str | None, str, str]],
-    preset: Mapping[str, Any],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """Return the hyper-parameters meant for this method: the preset's, then those of --set."""
-    known = {methods.describe(name).name for name in names}
-    for method, name, _ in assigned:
-        if method is not None and method not in known:
-            raise UsageError(f"--set {method}.{name}: {method} is not among the methods to run ({', '.join(known)})")
-    meant = {name: value for method, name, value in assigned if method in (None, description.name)}
-    return {**preset, **meant}

@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from fatbench.cli.resolve import parse_seeds, resolve
-from fatbench.errors import FatbenchError, InvalidRunError, UsageError
+from fatbench.cli.complaint import INTERRUPTED, complain
+from fatbench.cli.resolve import Request, resolve
+from fatbench.errors import InvalidRunError, UsageError
 from fatbench.record import Record
-from fatbench.spec import RunSpec, parse_seconds, short_name
-
-INTERRUPTED = 130
+from fatbench.spec import RunSpec, short_name
 
 
 def run(
@@ -50,6 +49,7 @@ def run(
     eval_samples: Annotated[
         str | None, typer.Option(help="Test images for every evaluation, or all. [default: all; AutoAttack a subset]")
     ] = None,
+    eval_batch_size: Annotated[int | None, typer.Option(help="Images at a time in evaluation. [default: 250]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 in training; evaluation is always fp32.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
@@ -72,7 +72,7 @@ def run(
         "dataset": dataset,
         "model": model,
         "epochs": epochs,
-        "train_seconds": _seconds(time_budget),
+        "time_budget": time_budget,
         "eps": eps,
         "norm": norm,
         "batch_size": batch_size,
@@ -86,51 +86,43 @@ def run(
         "precision": precision,
         "threads": threads,
         "evaluate": _names(evaluate),
+        "eval_batch_size": eval_batch_size,
     }
-    arguments: dict[str, Any] = {
-        "method_names": method or [],
-        "preset": preset,
-        "flags": {name: value for name, value in flags.items() if value is not None},
-        "hyper": set_ or [],
-        "seeds": parse_seeds(seeds),
-        "eval_samples": eval_samples,
-    }
-    resolve(**arguments, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
+    given = {name: value for name, value in flags.items() if value is not None}
+    request = Request(method or (), preset, given, set_ or (), seeds, eval_samples)
+    resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 
-    specs = resolve(**arguments, device=resolve_device(device))
+    specs = resolve(request, device=resolve_device(device))
     _warn_about_eps(specs[0])
     if dry_run:
         typer.echo(_json_list(specs))
         return
-    code = _run_all(specs, output, force, json, quiet, data_dir=data_dir, download=download)
-    raise typer.Exit(code)
+    options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
+    raise typer.Exit(_run_all(specs, json=json, quiet=quiet, **options))
 
 
-def _run_all(specs: list[RunSpec], output: Path, force: bool, json: bool, quiet: bool, **where: Any) -> int:
+def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, **options: Any) -> int:
     """Run every spec; one that fails does not take the others down. Return the worst exit code."""
     console = Console()
     records: list[Record] = []
     code = 0
     for spec in specs:
         try:
-            result = _run_one(spec, output, force, quiet or json, **where)
-        except FatbenchError as error:
+            result = _run_one(spec, quiet=quiet or json, **options)
+        except KeyboardInterrupt:
+            code = _say_interrupted(spec, options["output"])
+            break
+        except Exception as error:
             if len(specs) == 1:
                 raise
-            typer.echo(f"fatbench: {short_name(spec.method)} seed {spec.seed}: {error}", err=True)
-            code = max(code, error.exit_code)
+            code = max(code, complain(error, f"{short_name(spec.method)} seed {spec.seed}: "))
             continue
-        except KeyboardInterrupt:
-            kept = output / f"{spec.id}.json"
-            note = f"; what was earned is in {kept}" if kept.exists() else ""
-            typer.echo(f"fatbench: interrupted{note}; the same command starts this run again", err=True)
-            return INTERRUPTED
         records.append(result)
         if result.status == "diverged":
             code = max(code, InvalidRunError.exit_code)
         if not json:
-            _print(console, result, output)
+            _print(console, result, options["output"])
     if json:
         typer.echo(_json_list(records))
     elif len(records) > 1:
@@ -138,18 +130,22 @@ def _run_all(specs: list[RunSpec], output: Path, force: bool, json: bool, quiet:
     return code
 
 
-def _run_one(spec: RunSpec, output: Path, force: bool, quiet: bool, **where: Any) -> Record:
-    """Return the stored record of an identical run, or run it."""
+def _run_one(spec: RunSpec, *, quiet: bool, **options: Any) -> Record:
     from fatbench import runner
     from fatbench.cli.progress import ProgressObserver
 
-    known = None if force else runner.stored(spec, output)
-    if known is not None:
-        typer.echo(f"fatbench: stored result of {known.created}; --force runs it again", err=True)
-        return known
-    console = Console(stderr=True)
-    with ProgressObserver(console, f"{short_name(spec.method)} seed {spec.seed}", quiet) as observer:
-        return runner.run(spec, output=output, observer=observer, **where)
+    title = f"{short_name(spec.method)} seed {spec.seed}"
+    with ProgressObserver(Console(stderr=True), title, quiet) as observer:
+        return runner.run(spec, observer=observer, **options)
+
+
+def _say_interrupted(spec: RunSpec, output: Path) -> int:
+    kept = next(
+        (path for path in (output / spec.id / "running.json", output / f"{spec.id}.json") if path.exists()), None
+    )
+    note = f"; what was earned is in {kept}" if kept else ""
+    typer.echo(f"fatbench: interrupted{note}; the same command starts this run again", err=True)
+    return INTERRUPTED
 
 
 def _print(console: Console, result: Record, output: Path) -> None:
@@ -167,13 +163,6 @@ def _print_comparison(console: Console, records: list[Record]) -> None:
 
 def _json_list(things: Sequence[RunSpec | Record]) -> str:
     return "[" + ",\n".join(thing.model_dump_json(by_alias=True) for thing in things) + "]"
-
-
-def _seconds(time_budget: str | None) -> float | None:
-    try:
-        return None if time_budget is None else parse_seconds(time_budget)
-    except ValueError as error:
-        raise UsageError(f"--time-budget: {error}") from None
 
 
 def _names(evaluate: str | None) -> list[str] | None:

@@ -36,7 +36,7 @@ def describe(name: str) -> str:
         UsageError: there is no such dataset; the line says which exist.
     """
     if name not in _DESCRIPTIONS:
-        raise UsageError(f"no dataset '{name}': there are {', '.join(names())}")
+        raise UsageError(f"no dataset '{name}': there are {', '.join(names())}, or {_OWN}")
     return _DESCRIPTIONS[name]
 
 

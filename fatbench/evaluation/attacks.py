@@ -25,13 +25,17 @@ def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: 
     """
     standing = is_correct(model, x, y)
     for _ in range(restarts):
+        start = ball.project(x + ball.sample(x), x)  # for all: an image's noise depends on no other image's fate
         alive = standing.nonzero().squeeze(1)
-        z = ball.project(x[alive] + ball.sample(x[alive]), x[alive])
+        z = start[alive]
         for _ in range(steps):
+            if not len(alive):
+                return standing.zero_()
             gradient, right = _gradient_and_verdict(model, z, y[alive])
             alive, z, gradient = alive[right], z[right], gradient[right]
             z = ball.step(z, gradient, PGD_ALPHA, x[alive])
-        alive = alive[is_correct(model, z, y[alive])]
+        if len(alive):
+            alive = alive[is_correct(model, z, y[alive])]
         standing = torch.zeros_like(standing).index_fill_(0, alive, True)
     return standing
 

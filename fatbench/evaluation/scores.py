@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_pgd
 from fatbench.evaluation.autoattack import VERSION, run_autoattack
 from fatbench.evaluation.measuring import isolated_randomness, measuring
@@ -14,70 +15,88 @@ from fatbench.record import Fact, Score
 from fatbench.spec import PGD, parse_evaluation
 from fatbench.threat import Ball
 
-ATTACK_SEED = 0  # the same for every run: methods are compared under the same noise
-BATCH_SIZE = 500  # part of what is run: attack noise is drawn batch by batch
+ATTACK_SEED = 0  # the same for every run, so that images start from the same noise under every method
 
 Watch = Callable[[int, int, str], None]
 """Hears (images done, images in all, what is going on)."""
 
 
-def evaluate(
-    name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, num_classes: int, watch: Watch
-) -> Score:
-    """Return the score of `model` under the evaluation `name` ("clean", "pgd-20", "pgd-50-10", "autoattack").
+@dataclass(frozen=True)
+class Exam:
+    """What models are scored on: labelled images, a threat model, and how many images at a time.
 
-    Args:
-        x: (N, C, H, W) images in [0, 1], on the model's device.
-        y: (N,) labels.
-        watch: called as the work goes on.
+    The batch size is part of what is run, as noise is drawn batch by batch.
     """
-    started = time.perf_counter()
-    what = parse_evaluation(name)
-    with measuring(model), isolated_randomness(ATTACK_SEED, x.device):
-        if what == "autoattack":
-            score = _autoattack(model, x, y, ball, num_classes, watch)
-        else:
-            score = _in_batches(model, x, y, ball, what, watch)
-    return score.model_copy(update={"seconds": time.perf_counter() - started})
 
+    x: Tensor  # (N, C, H, W) uint8, on the model's device
+    y: Tensor  # (N,) int64
+    num_classes: int
+    ball: Ball
+    batch_size: int
 
-def _in_batches(model: Classifier, x: Tensor, y: Tensor, ball: Ball, what: PGD | str, watch: Watch) -> Score:
-    correct = 0
-    for first in range(0, len(x), BATCH_SIZE):
-        watch(first, len(x), "")
-        chunk = x[first : first + BATCH_SIZE], y[first : first + BATCH_SIZE]
-        if isinstance(what, PGD):
-            right = survives_pgd(model, *chunk, ball, steps=what.steps, restarts=what.restarts)
-        else:
-            right = is_correct(model, *chunk)
-        correct += int(right.sum())
-    if not isinstance(what, PGD):
-        return Score(correct=correct, total=len(x))
-    attack: dict[str, Fact] = {"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce"}
-    return Score(correct=correct, total=len(x), attack={**attack, **_common(ball)})
+    def sit(self, name: str, model: Classifier, watch: Watch) -> Score:
+        """The score of `model` under the evaluation `name` ("clean", "pgd-20", "pgd-50-10", "autoattack").
 
+        Raises:
+            InvalidRunError: images or attack leave what the threat model allows.
+        """
+        started = time.perf_counter()
+        what = parse_evaluation(name)
+        with measuring(model), isolated_randomness(ATTACK_SEED, self.x.device):
+            if what == "autoattack":
+                score = self._autoattack(model, watch)
+            elif what == "clean":
+                score = Score(correct=self._count(lambda x, y: is_correct(model, x, y), watch), total=len(self.x))
+            else:
+                score = self._pgd(model, what, watch)
+        return score.model_copy(update={"seconds": time.perf_counter() - started})
 
-def _autoattack(model: Classifier, x: Tensor, y: Tensor, ball: Ball, num_classes: int, watch: Watch) -> Score:
-    def hear(part: str, standing: int) -> None:
-        watch(len(x) - standing, len(x), part)
+    def _pgd(self, model: Classifier, what: PGD, watch: Watch) -> Score:
+        def survives(x: Tensor, y: Tensor) -> Tensor:
+            return survives_pgd(model, x, y, self.ball, steps=what.steps, restarts=what.restarts)
 
-    result = run_autoattack(
-        model, x, y, ball, num_classes=num_classes, seed=ATTACK_SEED, batch_size=BATCH_SIZE, watch=hear
-    )
-    return Score(
-        correct=int(result.standing.sum()),
-        total=len(x),
-        attack={"version": result.version, "implementation": VERSION, **_common(ball)},
-        survivors=result.survivors,
-        warnings=result.warnings,
-    )
+        return Score(
+            correct=self._count(survives, watch),
+            total=len(self.x),
+            attack={"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce", **self._facts},
+        )
 
+    def _count(self, verdict: Callable[[Tensor, Tensor], Tensor], watch: Watch) -> int:
+        """How many images the verdict spares; they become float batch by batch, since all of them may not fit."""
+        correct = 0
+        for first in range(0, len(self.x), self.batch_size):
+            watch(first, len(self.x), "")
+            chunk = slice(first, first + self.batch_size)
+            correct += int(verdict(to_float(self.x[chunk]), self.y[chunk]).sum())
+        return correct
 
-def _common(ball: Ball) -> dict[str, Fact]:
-    return {
-        "norm": type(ball).__name__.lower(),
-        "eps": ball.eps,
-        "seed": ATTACK_SEED,
-        "batch_size": BATCH_SIZE,
-        "tf32": torch.backends.cudnn.allow_tf32 and torch.cuda.is_available(),
-    }
+    def _autoattack(self, model: Classifier, watch: Watch) -> Score:
+        def hear(part: str, standing: int) -> None:
+            watch(len(self.x) - standing, len(self.x), part)
+
+        result = run_autoattack(
+            model,
+            to_float(self.x),
+            self.y,
+            self.ball,
+            num_classes=self.num_classes,
+            seed=ATTACK_SEED,
+            batch_size=self.batch_size,
+            watch=hear,
+        )
+        return Score(
+            correct=int(result.standing.sum()),
+            total=len(self.x),
+            attack={"version": result.version, "implementation": VERSION, **self._facts},
+            survivors=result.survivors,
+            warnings=result.warnings,
+        )
+
+    @property
+    def _facts(self) -> dict[str, Fact]:
+        return {
+            "norm": type(self.ball).__name__.lower(),
+            "eps": self.ball.eps,
+            "seed": ATTACK_SEED,
+            "batch_size": self.batch_size,
+        }

@@ -19,7 +19,8 @@ def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alp
     Passes: steps + 1 forwards, steps + 1 backwards to inputs, 1 to weights; steps + 1 batch-norm updates.
     Differences: Rice et al.'s script runs two more train-mode forwards per update for its log (11 + 2 batch-norm
         updates at 10 steps) and computes weight gradients in the attack; neither is done here. Under L2 the start has a
-        uniform length, as there, and the step is `alpha` eps, where their script has a flag of its own.
+        uniform length, as there; the step is `alpha` eps, where their script has a flag of its own, and projection
+        clips to the box first, which keeps both constraints, where theirs clips last.
     """
     x, y, _ = batch
 

@@ -41,7 +41,8 @@ def describe(name: str) -> str:
         UsageError: there is no such model; the line says which exist.
     """
     if name not in _DESCRIPTIONS:
-        raise UsageError(f"no model '{name}': there are {', '.join(names())}")
+        own = "package.module:factory, or path/to/file.py:factory"
+        raise UsageError(f"no model '{name}': there are {', '.join(names())}, or {own}")
     return _DESCRIPTIONS[name]
 
 
@@ -79,7 +80,6 @@ def build(
 def _locate(name: str) -> str:
     if name.endswith(".py"):
         raise UsageError(f"{name} names no factory: write {name}:factory")
-    if name not in _FACTORIES and ":" not in name:
-        own = "package.module:factory, or path/to/file.py:factory"
-        raise UsageError(f"no model '{name}': there are {', '.join(names())}, or {own}")
+    if ":" not in name:
+        describe(name)  # raises for a name that is not registered
     return _FACTORIES.get(name, name)

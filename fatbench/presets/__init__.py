@@ -1,17 +1,45 @@
 """Presets: named settings in TOML. A preset named like a dataset holds its defaults; the others are published recipes.
 
-Keys are those of RunSpec, as the command line writes them; a [set] table holds hyper-parameters. The comment at the
-head of a file says what to expect, its source, and the command.
+The comment at the head of a file says what to expect, its source, and the command.
 """
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from fatbench.errors import UsageError
+from fatbench.spec import Hyper, Norm, Precision, Schedule, first_problem
 
 FOLDER = Path(__file__).parent
 GENERIC = "images"  # for datasets that have no preset of their own
+
+
+class Preset(BaseModel):
+    """What a preset may set; values are checked further where they become a RunSpec."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: str | None = None  # a recipe's; its hyper-parameters are in [set]
+    set: Hyper = {}
+    dataset: str | None = None
+    model: str | None = None
+    norm: Norm | None = None
+    eps: str | None = None
+    epochs: int | None = None
+    time_budget: str | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    schedule: Schedule | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    pad: int | None = None
+    flip: bool | None = None
+    precision: Precision | None = None
+    threads: int | None = None
+    evaluate: list[str] | None = None
+    autoattack_samples: int | None = None
 
 
 def names() -> list[str]:
@@ -20,23 +48,27 @@ def names() -> list[str]:
 
 
 def load(name: str) -> dict[str, Any]:
-    """Return the settings of the preset `name`, or of the TOML file at that path.
+    """Return what the preset `name`, or the TOML file at that path, sets.
 
     Raises:
-        UsageError: there is no such preset, or the file is not valid TOML.
+        UsageError: there is no such preset, or the file is not valid TOML, or sets what it may not.
     """
     path = _locate(name)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Preset.model_validate(content).model_dump(exclude_unset=True)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {first_problem(error)}") from None
 
 
 def for_dataset(dataset: str) -> dict[str, Any]:
     """Return the default settings for a dataset: its own preset's, or the generic one's."""
-    return load(dataset if dataset in names() else GENERIC)
+    own = load(dataset) if dataset in names() else {}
+    return own if own and "method" not in own else load(GENERIC)
 
 
 def describe(name: str) -> str:

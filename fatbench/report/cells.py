@@ -32,7 +32,8 @@ def columns(group: Group) -> list[Column]:
         found.append(_column("model", rows, lambda row: row.model, numeric=False))
     found.append(_column("seeds", rows, lambda row: str(len(row.seeds))))
     found.append(_times(rows))
-    found.append(_column("x faster", rows, lambda row: _ratio(row.speedup)))
+    if group.setting.epochs is not None:  # under a time budget every row takes the same time
+        found.append(_column("x faster", rows, lambda row: _ratio(row.speedup)))
     found.extend(_accuracies(rows, name) for name in group.evaluations)
     if any(status(row) for row in rows):
         found.append(_column("status", rows, status, numeric=False))
@@ -52,7 +53,8 @@ def footnotes(group: Group) -> list[str]:
     """Return what a reader of the group's table must know beside it."""
     base = group.reference
     several = len({row.model for row in group.rows}) > 1
-    relative = f"x faster: than {base.label}{f' on {base.model}' if several else ''}" if base else ""
+    shown = base is not None and group.setting.epochs is not None
+    relative = f"x faster: than {base.label}{f' on {base.model}' if several else ''}" if base and shown else ""
     return [line for line in (relative, *group.notes) if line]
 
 
@@ -106,6 +108,8 @@ def _heading(group: Group) -> str:
         shared.pop() if len(shared) == 1 else "",
         f"{one.norm} eps {one.eps}",
         one.budget,
+        f"batch {one.batch_size}",
+        one.precision,
         f"{plain(one.device) if one.device else f'unknown device ({one.device_type})'}{', TF32' if one.tf32 else ''}",
         threads,
         f"protocol {one.protocol}",

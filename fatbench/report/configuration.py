@@ -10,7 +10,9 @@ from fatbench.spec import short_name
 Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
 
-_NOT_HERE = {"seed", "dataset", "norm", "eps", "epochs", "train_seconds", "limit_train", "device", "threads"}
+_NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "limit_train"), *("device", "threads")}
+_NOT_HERE |= {"batch_size", "precision"}  # in the group's setting, as all but the seed
+_OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
 _ABSENT = object()
 
 
@@ -34,13 +36,16 @@ def configuration(record: Record) -> Configuration:
 def labels(configurations: Sequence[Configuration]) -> list[str]:
     """Return a name for each row of a group: its method, then what sets it apart from its namesakes.
 
-    Namesakes share method and model, as tables show the model apart.
+    Namesakes share method and model, as tables show the model apart. What the trainer does differently for any two rows
+    of the group stands in every label: it is no merit of a method.
     """
+    trainer = [field for field in _differing(configurations) if field in _OF_THE_TRAINER]
     named: dict[tuple[str, str], list[Configuration]] = defaultdict(list)
     for one in configurations:
         named[names(one)].append(one)
     differing = {name: _differing(namesakes) for name, namesakes in named.items()}
-    return [_label(one, differing[names(one)]) for one in configurations]
+    fields = {name: list(dict.fromkeys([*own, *trainer])) for name, own in differing.items()}
+    return [_label(one, fields[names(one)]) for one in configurations]
 
 
 def names(one: Configuration) -> tuple[str, str]:

@@ -24,6 +24,8 @@ class Setting:
     budget: str
     epochs: int | None
     budget_seconds: float | None
+    batch_size: int
+    precision: str
     device_type: str
     device: str | None
     threads: int | None  # on a CPU, where they decide the times
@@ -33,7 +35,8 @@ class Setting:
     def order(self) -> tuple[Hashable, ...]:
         """A sort key: alphabetical, then from small to large."""
         size = (self.epochs or 0, self.budget_seconds or 0.0, self.limit_train or 0, self.threads or 0, self.protocol)
-        return (self.dataset, self.norm, float(Fraction(self.eps)), *size, self.device or "", repr(self))
+        eps = float(Fraction(self.eps))
+        return (self.dataset, self.norm, eps, *size, self.batch_size, self.precision, self.device or "", repr(self))
 
 
 def settings_of(records: Sequence[Record]) -> list[Setting]:
@@ -63,6 +66,8 @@ def _setting(record: Record) -> Setting:
         budget=spec.budget,
         epochs=spec.epochs,
         budget_seconds=spec.train_seconds,
+        batch_size=spec.batch_size,
+        precision=spec.precision,
         device_type=device_type,
         device=machine.device if machine else None,
         threads=threads if device_type == "cpu" else None,

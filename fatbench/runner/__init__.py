@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from fatbench import methods
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
-from fatbench.record import Event, Probe, Record, Score, load
+from fatbench.record import PROTOCOL, Event, Probe, Record, Score, load
 from fatbench.runner.bench import Bench, set_up
-from fatbench.runner.journal import Journal, failures_recorded, open_journal, out_of_memory_explained
+from fatbench.runner.journal import Journal, failures_recorded, open_journal
+from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from fatbench.training.checkpoint import save_weights
@@ -23,47 +23,56 @@ from fatbench.training.passes import BatchCost, count_passes
 PROBES = ("clean", "pgd-10")  # on the validation images, every epoch, off the clock
 
 
-def stored(spec: RunSpec, output: Path) -> Record | None:
-    """Return the finished record of an identical run, if `output` holds one made by the method's present source."""
-    path = output / f"{spec.id}.json"
-    if not path.exists():
-        return None
-    try:
-        record = load(path)
-    except UsageError as error:
-        raise UsageError(f"{error}; --force replaces it") from None
-    same_source = record.method.sha256 == methods.describe(spec.method).sha256
-    return record if record.finished and same_source else None
-
-
 def run(
     spec: RunSpec,
     *,
     output: Path,
     data_dir: Path | None = None,
     download: bool = False,
+    force: bool = False,
     observer: Observer | None = None,
 ) -> Record:
     """Train and score what `spec` says, write output/<id>.json as it goes, and return the final record.
 
-    A diverged run returns too: its record says so. The record of an interrupted or failed run keeps what was earned.
+    A finished identical run is returned as it is stored, unless `force`. A diverged run returns too: its record says
+    so. The record of an interrupted or failed run keeps what was earned.
 
     Raises:
         FatbenchError: the run cannot be set up, or fails on the way.
         KeyboardInterrupt: after the record has been written with status "interrupted".
     """
     observer = observer or Observer()
-    with _threads(spec.threads), out_of_memory_explained(spec):
+    with _threads(spec.threads):
         observer.stage("setting up")
-        bench = set_up(spec, data_dir, download)
+        with training_memory_explained(spec):
+            bench = set_up(spec, data_dir, download)
+        known = None if force else _stored(bench, output)
+        if known is not None:
+            observer.reused(known)
+            return known
         journal = open_journal(bench, output)
-        with failures_recorded(journal), out_of_memory_explained(spec):
-            if _train(bench, journal, observer):
-                _score(bench, journal, observer)
-                journal.close("finished")
-            else:
-                journal.close("diverged")
+        with failures_recorded(journal):
+            with training_memory_explained(spec):
+                healthy = _train(bench, journal, observer)
+            if healthy:
+                with evaluation_memory_explained(spec):
+                    _score(bench, journal, observer)
+            journal.close("finished" if healthy else "diverged")
     return journal.record
+
+
+def _stored(bench: Bench, output: Path) -> Record | None:
+    """Return the finished record of an identical run: the same spec, method source, data and protocol."""
+    path = output / f"{bench.spec.id}.json"
+    if not path.exists():
+        return None
+    try:
+        record = load(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; --force replaces it") from None
+    same_method = record.method.sha256 == bench.method.description.sha256
+    same_data = record.data is not None and record.data.sha256 == bench.dataset.sha256
+    return record if record.finished and same_method and same_data and record.protocol == PROTOCOL else None
 
 
 def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
@@ -79,13 +88,15 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
     def end_epoch(pulse: Pulse) -> None:
         probe = _probe(bench, pulse)
         observer.probed(probe)
-        journal.note(history=[*journal.record.history, probe], **_effort(bench, pulse, cost))
+        journal.note_often(history=[*journal.record.history, probe], **_effort(bench, pulse, cost))
 
     observer.stage("training")
-    stopped_by = training.run(watch, end_epoch)
-    last = training.pulse()
-    budget = journal.record.budget.model_copy(update={"stopped_by": stopped_by})
-    journal.note(budget=budget, memory=_memory(bench, "training"), **_effort(bench, last, cost))
+    try:
+        stopped_by = training.run(watch, end_epoch)
+    finally:  # an interrupted or failed run has its effort recorded too
+        last = training.pulse()
+        journal.note(memory=_memory(bench, "training"), **_effort(bench, last, cost))
+    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
     if stopped_by == "diverged":
         journal.note(events=[*journal.record.events, _divergence(last)])
         return False
@@ -107,7 +118,8 @@ def _score(bench: Bench, journal: Journal, observer: Observer) -> None:
             observer.evaluating(name, done, total, part)
 
         with bench.clock.phase("evaluation"):
-            score = bench.score(name, bench.dataset.x_test[rows], bench.dataset.y_test[rows], watch)
+            exam = bench.exam(bench.dataset.x_test[rows], bench.dataset.y_test[rows])
+            score = exam.sit(name, bench.model, watch)
         observer.scored(name, score)
         journal.note(scores={**journal.record.scores, name: score})
     journal.note(memory={**journal.record.memory, **_memory(bench, "evaluation")})
@@ -120,8 +132,10 @@ def _warm_up(bench: Bench) -> BatchCost:
 
 
 def _probe(bench: Bench, pulse: Pulse) -> Probe:
+    exam = bench.exam(bench.dataset.x_val, bench.dataset.y_val)
+
     def look(name: str) -> Score:
-        score = bench.score(name, bench.dataset.x_val, bench.dataset.y_val, lambda *_: None)
+        score = exam.sit(name, bench.model, lambda *_: None)
         return Score(correct=score.correct, total=score.total)
 
     return Probe(

@@ -1,6 +1,5 @@
 """Setting a run up: data on the device, model built, everything from the seed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +8,14 @@ from torch import Tensor
 
 from fatbench import data, methods, models
 from fatbench.data.dataset import Dataset
-from fatbench.data.loader import Loader, to_float
+from fatbench.data.loader import Loader
 from fatbench.errors import UsageError
-from fatbench.evaluation.scores import evaluate
+from fatbench.evaluation.measuring import seed_everything
+from fatbench.evaluation.scores import Exam
 from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.models.classifier import Classifier
-from fatbench.record import DataInfo, Score
+from fatbench.record import DataInfo
 from fatbench.spec import RunSpec
 from fatbench.threat import Ball, make_ball
 from fatbench.training.budget import Budget
@@ -63,9 +63,9 @@ class Bench:
             clock=self.clock,
         )
 
-    def score(self, name: str, x: Tensor, y: Tensor, watch: Callable[[int, int, str], None]) -> Score:
-        """The model's score on the uint8 images x (N, C, H, W) under the evaluation `name`."""
-        return evaluate(name, self.model, to_float(x), y, self.ball, num_classes=self.dataset.num_classes, watch=watch)
+    def exam(self, x: Tensor, y: Tensor) -> Exam:
+        """What the model is to be scored on: uint8 images (N, C, H, W) and labels."""
+        return Exam(x, y, self.dataset.num_classes, self.ball, self.spec.eval_batch_size)
 
 
 def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
@@ -83,7 +83,7 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
         dataset = data.load(
             spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.limit_train
         ).to(device)
-        torch.manual_seed(spec.seed)  # before the model is built: its weights are the seed's too
+        seed_everything(spec.seed)  # before the model is built: its weights are the seed's too
         model = models.build(
             spec.model,
             num_classes=dataset.num_classes,

@@ -1,56 +1,68 @@
 """The record of a run as it grows: what is earned is on disk soon after, however the run ends."""
 
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from fatbench.atomic import write_atomically
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, ResourceError, one_line
-from fatbench.record import Budget, MethodInfo, Record, Status, Timing, save
+from fatbench.errors import FatbenchError, InvalidRunError, UsageError, one_line
+from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, to_json
 from fatbench.runner.bench import Bench, data_info
 from fatbench.spec import RunSpec
 from fatbench.training.clock import Clock
 
-_SAVE_SECONDS = 1.0  # between two writes of a running record
+_SECONDS = 1.0  # between two writes of what changes every epoch
 
 
 class Journal:
-    """A record in the making."""
+    """A record in the making.
+
+    It grows in folder/<id>.json; where that file holds a finished result, in folder/<id>/running.json, and the
+    result is replaced only by another.
+    """
 
     def __init__(self, record: Record, folder: Path, clock: Clock) -> None:
         self.record = record
         self.folder = folder
         self._clock = clock
-        self._saved = -_SAVE_SECONDS
+        self._final = folder / f"{record.id}.json"
+        self.path = folder / record.id / "running.json" if _is_result(self._final) else self._final
+        self._written = 0.0
 
     def note(self, **fields: Any) -> None:
-        """Add to the record, and write it unless it was written a moment ago."""
-        timing = Timing(**{name: self._clock.seconds(name) for name in Timing.model_fields})
-        self.record = self.record.model_copy(update={"timing": timing, **fields})
-        if time.monotonic() - self._saved > _SAVE_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        """Write the record now.
+        """Add to the record, on disk too.
 
         Raises:
             ResourceError: it cannot be written.
         """
-        self._saved = time.monotonic()
-        save(self.record, self.folder)
+        timing = Timing(**{name: self._clock.seconds(name) for name in Timing.model_fields})
+        self.record = self.record.model_copy(update={"timing": timing, **fields})
+        write_atomically(self.path, to_json(self.record))
+        self._written = time.monotonic()
+
+    def note_often(self, **fields: Any) -> None:
+        """As `note`, but leave the disk alone if it was written a moment ago: short epochs come many a second."""
+        if time.monotonic() - self._written > _SECONDS:
+            self.note(**fields)
+        else:
+            self.record = self.record.model_copy(update=fields)
 
     def close(self, status: Status, error: str | None = None) -> None:
-        """Say how the run ended, and write."""
+        """Say how the run ended; a result takes its final place."""
         budget = self.record.budget
         if budget.stopped_by is None:
             budget = budget.model_copy(update={"stopped_by": status})
+        in_progress = self.path
+        if status in ("finished", "diverged"):
+            self.path = self._final
         self.note(status=status, error=error, budget=budget)
-        self.write()
+        if in_progress != self.path:
+            in_progress.unlink(missing_ok=True)
 
 
 def open_journal(bench: Bench, folder: Path) -> Journal:
@@ -68,13 +80,17 @@ def open_journal(bench: Bench, folder: Path) -> Journal:
         environment=describe_environment(bench.device),
     )
     journal = Journal(record, folder, bench.clock)
-    journal.write()
+    journal.note()
     return journal
 
 
 @contextmanager
 def failures_recorded(journal: Journal) -> Iterator[None]:
-    """Whatever ends the run early, its record says so before the exception goes on."""
+    """Whatever ends the run early, its record says so before the exception goes on.
+
+    Raises:
+        InvalidRunError: for what a method or model of the user's own has raised, naming its line.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -83,24 +99,26 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
     except FatbenchError as error:
         journal.close("failed", str(error))
         raise
-    except Exception as error:
-        journal.close("failed", one_line(f"{type(error).__name__}: {error}"))
+    except (Exception, SystemExit) as error:
+        message = one_line(f"{type(error).__name__}: {error}")
+        journal.close("failed", message)
+        place = _own_line(error, journal.record.spec)
+        if place is not None:
+            raise InvalidRunError(f"{place}: {message}") from error
         raise
 
 
-@contextmanager
-def out_of_memory_explained(spec: RunSpec) -> Iterator[None]:
-    """Turn the ways in which torch runs out of memory into one line with the remedy."""
+def _own_line(error: BaseException, spec: RunSpec) -> str | None:
+    """Return file:line of the innermost frame in a file that the user brought, or None if there is none."""
+    own = {Path(spec.method).resolve(), Path(spec.model.partition(".py:")[0] + ".py").resolve()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).resolve() in own:
+            return f"{frame.filename}:{frame.lineno}"
+    return None
+
+
+def _is_result(path: Path) -> bool:
     try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise _too_large(spec) from None
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):  # on a CPU torch raises a plain RuntimeError
-            raise _too_large(spec) from None
-        raise
-
-
-def _too_large(spec: RunSpec) -> ResourceError:
-    half = max(spec.batch_size // 2, 2)
-    return ResourceError(f"out of memory with --batch-size {spec.batch_size} and {spec.model}: try --batch-size {half}")
+        return path.exists() and load(path).finished
+    except UsageError:
+        return False  # not a record: nothing is lost by replacing it

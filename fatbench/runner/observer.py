@@ -1,6 +1,6 @@
 """Whoever watches a run."""
 
-from fatbench.record import Probe, Score
+from fatbench.record import Probe, Record, Score
 from fatbench.training.loop import Pulse
 
 
@@ -9,6 +9,9 @@ class Observer:
 
     def stage(self, name: str) -> None:
         """A new stage has begun."""
+
+    def reused(self, record: Record) -> None:
+        """An identical finished run was found: there is nothing to do."""
 
     def training(self, pulse: Pulse, images_per_second: float) -> None:
         """Training is at `pulse`; called about twice a second, on the clock."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import nn
 
-from fatbench.record import write_atomically
+from fatbench.atomic import write_atomically
 
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -14,5 +14,6 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None
     Raises:
         ResourceError: the file cannot be written.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, safetensors.torch.save(tensors, metadata))

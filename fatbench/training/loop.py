@@ -51,6 +51,7 @@ class Training:
     steps: int = 0  # optimiser steps taken
     batches: int = 0  # batches begun
     _losses: list[Tensor] = field(default_factory=list)  # since the last epoch ended; on the device, unread
+    _spent: bool = False
 
     def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], None]) -> StoppedBy:
         """Train until the budget is spent or the run has diverged, and return which.
@@ -61,10 +62,11 @@ class Training:
         """
         watched = time.perf_counter()
         with self.clock.phase("train"):
-            while not self._spent():
+            self._advance()
+            while not self._spent:
                 epoch = self._epoch
                 self.step_through_batch()
-                at_epoch_end = self._epoch > epoch or self._spent()
+                at_epoch_end = self._epoch > epoch or self._spent
                 if not at_epoch_end and time.perf_counter() - watched < _WATCH_SECONDS:
                     continue
                 watched = time.perf_counter()
@@ -96,30 +98,27 @@ class Training:
         batch = self.loader.batch(self.batches)
         self.ctx.step.fill_(self.batches)
         self.batches += 1
-        self._advance()
         for loss in self.method(self.model, batch, self.ctx):
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self._losses.append(loss.detach())
             self.steps += 1
-            if self._spent():
-                break
             self._advance()
+            if self._spent:
+                break
 
     def _advance(self) -> None:
-        """Tell the method how far training is, and move the learning rate there."""
-        progress = self.budget.progress(self.steps, self._budgeted_seconds())
+        """See how far training is, tell the method, and move the learning rate there.
+
+        The clock is read once per step, and only where the budget counts seconds: reading waits for the device.
+        """
+        seconds = self.clock.seconds("train") if self.budget.seconds is not None else 0.0
+        self._spent = self.budget.spent(self.steps, seconds)
+        progress = self.budget.progress(self.steps, seconds)
         self.ctx.progress.fill_(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak_lr * fraction_of_peak(self.schedule, progress)
-
-    def _spent(self) -> bool:
-        return self.budget.spent(self.steps, self._budgeted_seconds())
-
-    def _budgeted_seconds(self) -> float:
-        """Training seconds so far, read only where the budget counts them: reading waits for the device."""
-        return self.clock.seconds("train") if self.budget.seconds is not None else 0.0
 
     @property
     def _epoch(self) -> int:

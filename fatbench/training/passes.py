@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from fatbench.errors import UsageError
+from fatbench.errors import InvalidRunError
 from fatbench.interface import Batch, Context
 from fatbench.methods import Method
 from fatbench.record import Passes
@@ -38,13 +37,14 @@ class PassCounter(nn.Module):
         super().__init__()
         self.model = model
         self.forward_samples = self.input_backward_samples = self.weight_backward_samples = 0
-        self._tapped = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        tapped = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+        path, _, self._name = tapped.rpartition(".")
+        self._owner = model.get_submodule(path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) logits of the wrapped model."""
         samples = len(x)
         self.forward_samples += samples
-        parameter = self.model.get_parameter(self._tapped)
 
         def weight_backward() -> None:
             self.weight_backward_samples += samples
@@ -52,7 +52,13 @@ class PassCounter(nn.Module):
         def input_backward() -> None:
             self.input_backward_samples += samples
 
-        logits = functional_call(self.model, {self._tapped: _tap(parameter, weight_backward)}, (x,))
+        parameters: dict[str, Any] = self._owner._parameters
+        parameter = parameters[self._name]
+        parameters[self._name] = _tap(parameter, weight_backward)
+        try:
+            logits = self.model(x)
+        finally:
+            parameters[self._name] = parameter
         return _tap(logits, input_backward)
 
     @property
@@ -75,14 +81,13 @@ def count_passes(model: nn.Module, method: Method, batch: Batch, ctx: Context) -
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     updates = 0
     for loss in method(counter, batch, ctx):
-        if loss.ndim or not loss.requires_grad:
-            raise UsageError(
-                f"{method.name} yields a loss of shape {tuple(loss.shape)}: it must be a scalar with a graph"
-            )
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+            what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"type {type(loss).__name__}"
+            raise InvalidRunError(f"{method.name} yields a loss of {what}, not a scalar tensor with a graph")
         loss.backward()  # type: ignore[no-untyped-call]
         updates += 1
     if not updates:
-        raise UsageError(f"{method.name} yields no loss: nothing would be trained")
+        raise InvalidRunError(f"{method.name} yields no loss: nothing would be trained")
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
     for parameter in model.parameters():

@@ -11,12 +11,12 @@ def piecewise(progress: float) -> float:
 
 
 def cyclic(progress: float) -> float:
-    """A triangle: from 0 up to the peak at half of the budget and back to 0 (Wong et al., 2020)."""
+    """A triangle: from 0 up to the peak at half of the budget and back (Wong et al., 2020), momentum constant."""
     return 1.0 - abs(2.0 * progress - 1.0)
 
 
 def onecycle(progress: float) -> float:
-    """A cosine from 1/25 up to the peak at 30%, another down to 1/250,000: torch's OneCycleLR with its defaults."""
+    """A cosine from 1/25 up to the peak at 30%, another down to 1/250,000: torch's OneCycleLR, momentum constant."""
     warm_up, first, last = 0.3, 1 / 25, 1 / 250_000
     if progress < warm_up:
         return _cosine(first, 1.0, progress / warm_up)

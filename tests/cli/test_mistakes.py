@@ -27,7 +27,8 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run",), "which method? Give --method NAME: bs-trades, "),
         (("run", "-m", "bs-trades", "--set", "bta=8"), "bs-trades has no 'bta'; it has steps, alpha, beta, gamma"),
         (("run", "-m", "bs-trades", "--set", "beta=high"), "bs-trades: 'beta' takes a number, not 'high'"),
-        (("run", "-m", "bs-trades", "--set", "beta=nan"), "bs-trades: 'beta' must be finite, not nan"),
+        (("run", "-m", "bs-trades", "--set", "beta=nan"), "bs-trades: 'beta' must be finite and not negative, not nan"),
+        (("run", "-m", "pgd-at", "--set", "alpha=-1"), "pgd-at: 'alpha' must be finite and not negative, not -1"),
         (("run", "-m", "pgd-at", "--set", "steps=0"), "pgd-at: 'steps' is a count, at least 1, not 0"),
         (("run", "-m", "pgd-at", "--set", "steps"), "--set takes NAME=VALUE, or METHOD.NAME=VALUE, not 'steps'"),
         (("run", "-m", "pgd-at", "--set", "trades.beta=2"), "trades is not among the methods to run (pgd-at)"),
@@ -71,6 +72,44 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
     said = fatbench(*arguments, *(["--quiet"] if arguments[0] == "run" else []))
     assert line in said.complaint
     assert said.code == USAGE
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("lr = ", "mine.toml is not valid TOML"),
+        ("seed = 3", "mine.toml: seed: Extra inputs are not permitted"),
+        ("set = 3", "mine.toml: set: Input should be a valid dictionary"),
+        ("evaluate = 'clean'", "mine.toml: evaluate: Input should be a valid list"),
+        ("method = ['fgsm']", "mine.toml: method: Input should be a valid string"),
+        ("lr = -1.0", "lr: Input should be greater than 0"),
+        ("[set]\nbta = 8", "which method?"),
+        ("method = 'bs-trades'\n[set]\nbta = 8", "bs-trades has no 'bta'"),
+    ],
+)
+def test_a_preset_of_her_own(fatbench: Fatbench, tmp_path: Path, content: str, line: str) -> None:
+    (tmp_path / "mine.toml").write_text(content)
+    needs_method = [] if "set]" in content else ["-m", "fgsm"]
+    said = fatbench("run", "--preset", "mine.toml", *needs_method, "--quiet")
+    assert line in said.complaint
+    assert said.code == USAGE
+
+
+@pytest.mark.parametrize("name", ["--model=resnet81", "--dataset=cifar11", "--dataset=wong2020-fgsm-rs"])
+def test_a_dry_run_knows_names(fatbench: Fatbench, name: str) -> None:
+    assert fatbench("run", "-m", "fgsm", "--dry-run", name).code == USAGE
+
+
+def test_the_reader_of_the_output_may_go_away(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m fatbench list methods | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_command_shows_the_help_and_nothing_else(fatbench: Fatbench) -> None:
+    said = fatbench()
+    assert "Usage" in said.out + said.err
+    assert "fatbench: \n" not in said.err
 
 
 @pytest.mark.parametrize(
@@ -133,10 +172,14 @@ def test_no_gpu(fatbench: Fatbench) -> None:
         ("def other(model, batch, ctx): yield 0", "mine.py holds no method: it needs a function 'def mine(", USAGE),
         ("import no_such_thing\ndef mine(model, batch, ctx): yield 0", "mine.py fails to import", USAGE),
         ("def mine(model, batch, ctx): return 0", "'mine' yields no losses", USAGE),
-        ("def mine(model, batch, ctx): yield from ()", "mine yields no loss: nothing would be trained", USAGE),
-        ("def mine(model, batch, ctx): yield model(batch.x)", "mine yields a loss of shape (128, 10)", USAGE),
+        ("def mine(model, batch, ctx): yield from ()", "mine yields no loss: nothing would be trained", INVALID),
+        (
+            "def mine(model, batch, ctx): yield model(batch.x)",
+            "mine yields a loss of shape (128, 10), not a scalar",
+            INVALID,
+        ),
         ("def mine(model, batch, ctx, *, k=1): yield 0", "'k' needs a default and one of the types", USAGE),
-        ("def mine(model, batch, ctx): yield batch.z", "internal error at mine.py:1: AttributeError", 1),
+        ("def mine(model, batch, ctx): yield batch.z", "mine.py:1: AttributeError: 'Batch' object has no", INVALID),
     ],
 )
 def test_a_method_of_her_own(fatbench: Fatbench, tmp_path: Path, source: str, line: str, code: int) -> None:
@@ -169,7 +212,7 @@ def test_one_failing_run_does_not_take_the_others_down(fatbench: Fatbench, tmp_p
     (tmp_path / "bad.py").write_text("def bad(model, batch, ctx): yield from ()")
     said = fatbench("run", "-m", "./bad.py", "-m", "standard", *TINY)
     assert "bad seed 0: bad yields no loss" in said.err
-    assert said.code == USAGE
+    assert said.code == INVALID
     finished = [load(path).method.name for path in (tmp_path / "results").glob("*.json") if load(path).finished]
     assert finished == ["standard"]
 

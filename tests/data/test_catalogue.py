@@ -14,7 +14,7 @@ def test_descriptions_are_single_lines():
 
 
 def test_describe_unknown():
-    with pytest.raises(UsageError, match=r"^no dataset 'imagenet': there are digits, .*tiny-imagenet$"):
+    with pytest.raises(UsageError, match=r"^no dataset 'imagenet': there are digits, .*tiny-imagenet, or the path"):
         data.describe("imagenet")
 
 

@@ -6,11 +6,18 @@ from torch import Tensor, nn
 
 from fatbench.evaluation.attacks import is_correct, survives_pgd
 from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.evaluation.scores import evaluate
+from fatbench.evaluation.scores import Exam
 from fatbench.models.classifier import Classifier
+from fatbench.record import Score
 from fatbench.threat import L2, Ball, Linf
 
 PIXELS, EPS = 12, 0.05
+
+
+def sit(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
+    """The score of a model on images in [0, 1], which are rounded to 8 bits first."""
+    images = (x * 255).round().to(torch.uint8)
+    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda *_: None)
 
 
 class _Linear(nn.Module):
@@ -70,7 +77,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     x, y = torch.rand(5, 1, 3, 4), torch.arange(5) % 2
     for name in ("clean", "pgd-3-2", "autoattack"):
-        evaluate(name, model, x, y, Linf(EPS), num_classes=2, watch=lambda *_: None)
+        sit(name, model, x, y, Linf(EPS), 2)
         assert [module.training for module in net] == [True, False, True, True]
         assert model.precision == "bf16"
         assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, False, True]
@@ -83,9 +90,9 @@ def test_an_evaluation_does_not_move_the_random_generator_and_repeats_itself() -
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = evaluate("pgd-2", model, x, y, Linf(EPS), num_classes=2, watch=lambda *_: None)
+    first = sit("pgd-2", model, x, y, Linf(EPS), 2)
     assert torch.equal(torch.rand(3), expected)
-    second = evaluate("pgd-2", model, x, y, Linf(EPS), num_classes=2, watch=lambda *_: None)
+    second = sit("pgd-2", model, x, y, Linf(EPS), 2)
     assert first.correct == second.correct
 
 

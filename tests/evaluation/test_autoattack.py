@@ -9,9 +9,16 @@ from torch import Tensor, nn
 
 from fatbench.evaluation.autoattack import parts_for, run_autoattack
 from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.evaluation.scores import evaluate
+from fatbench.evaluation.scores import Exam
 from fatbench.models.classifier import Classifier
-from fatbench.threat import L2, Linf
+from fatbench.record import Score
+from fatbench.threat import L2, Ball, Linf
+
+
+def sit(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
+    """The score of a model on images in [0, 1], which are rounded to 8 bits first."""
+    images = (x * 255).round().to(torch.uint8)
+    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda *_: None)
 
 
 def _fitted(classes: int, images: int = 10) -> tuple[Classifier, Tensor, Tensor]:
@@ -48,7 +55,7 @@ def test_verdicts_are_the_standard_evaluations_bit_for_bit() -> None:
 )
 def test_few_classes_work_and_are_labelled(classes: int, version: str) -> None:
     model, x, y = _fitted(classes, images=5)
-    score = evaluate("autoattack", model, x, y, Linf(0.02), num_classes=classes, watch=lambda *_: None)
+    score = sit("autoattack", model, x, y, Linf(0.02), classes)
     assert score.attack["version"] == version
     assert (score.correct > 0, score.total) == (True, 5)  # every part had somebody to attack
     assert list(score.survivors) == list(parts_for(classes)[0])
@@ -57,7 +64,7 @@ def test_few_classes_work_and_are_labelled(classes: int, version: str) -> None:
 
 def test_l2_and_a_model_that_is_always_wrong() -> None:
     model, x, y = _fitted(4, images=6)
-    score = evaluate("autoattack", model, x, (y + 1) % 4, L2(0.1), num_classes=4, watch=lambda *_: None)
+    score = sit("autoattack", model, x, (y + 1) % 4, L2(0.1), 4)
     assert (score.correct, score.total) == (0, 6)
     assert score.attack["norm"] == "l2"
 
@@ -80,7 +87,7 @@ def test_the_librarys_warnings_are_kept_and_the_debugger_survives() -> None:
     before = sys.gettrace()
     sys.settrace(tracer)
     try:
-        score = evaluate("autoattack", model, x, y, Linf(0.4), num_classes=4, watch=lambda *_: None)
+        score = sit("autoattack", model, x, y, Linf(0.4), 4)
         assert sys.gettrace() is tracer
     finally:
         sys.settrace(before)

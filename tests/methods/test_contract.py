@@ -275,8 +275,8 @@ def test_an_unknown_hyperparameter_is_told_what_the_method_has():
 @pytest.mark.parametrize(
     ("name", "hyper", "message"),
     [
-        ("bs-trades", {"beta": float("nan")}, "bs-trades: 'beta' must be finite, not nan"),
-        ("bs-trades", {"beta": "-inf"}, "bs-trades: 'beta' must be finite, not -inf"),
+        ("bs-trades", {"beta": float("nan")}, "bs-trades: 'beta' must be finite and not negative, not nan"),
+        ("bs-trades", {"beta": "-inf"}, "bs-trades: 'beta' must be finite and not negative, not -inf"),
         ("bs-trades", {"beta": "ten"}, "bs-trades: 'beta' takes a number, not 'ten'"),
         ("bs-trades", {"beta": True}, "bs-trades: 'beta' takes a number, not 'True'"),
         ("bs-trades", {"beta": ""}, "bs-trades: 'beta' takes a number, not ''"),

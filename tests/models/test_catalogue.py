@@ -34,7 +34,7 @@ def test_descriptions_are_single_lines():
 
 
 def test_describe_unknown():
-    with pytest.raises(UsageError, match=r"^no model 'vgg': there are small-cnn, .*wrn-34-10$"):
+    with pytest.raises(UsageError, match=r"^no model 'vgg': there are small-cnn, .*wrn-34-10, or package"):
         models.describe("vgg")
 
 

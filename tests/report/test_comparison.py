@@ -126,14 +126,19 @@ def test_rows_are_named_by_what_sets_them_apart():
         "bs-trades beta=6 lr=0.2",
         "bs-trades beta=8 lr=0.1",
         "bs-trades beta=8 lr=0.2",
-        "fgsm-rs",
+        "fgsm-rs lr=0.1",  # the others' rates make its own worth saying
     ]
+
+
+@pytest.mark.parametrize("field", [{"precision": "bf16"}, {"batch_size": 512}])
+def test_another_precision_or_batch_size_is_another_table(field):
+    assert len(compare([record(), record(**field)])) == 2
 
 
 @pytest.mark.parametrize(
     ("other", "name"),
     [
-        ({"precision": "bf16"}, "fgsm-rs precision=bf16"),
+        ({"schedule": "cosine"}, "fgsm-rs schedule=cosine"),
         ({"source": "abcdef0123456789"}, "fgsm-rs source=abcdef01"),
         ({"evaluations": {"clean": None, "pgd-20": 100, "autoattack": 200}}, "fgsm-rs pgd-20 n=100"),
         ({"method": "mine/fgsm-rs.py"}, "fgsm-rs method=mine/fgsm-rs.py"),

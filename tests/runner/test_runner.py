@@ -1,32 +1,30 @@
 """Whole runs on the embedded data: what a seed fixes, what the clock counts, what a record holds."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from fatbench.cli.resolve import resolve
+from fatbench.cli.resolve import Request, resolve
+from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.measuring import measuring
 from fatbench.record import Record, load
-from fatbench.runner import PROBES, run, stored
+from fatbench.runner import PROBES, run
 from fatbench.runner.bench import set_up
+from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 
 
 def make_spec(method: str, seed: int = 0, **flags: object) -> RunSpec:
     evaluate = flags.pop("evaluate", ["clean", "pgd-3"])
     hyper = flags.pop("hyper", [])
-    return resolve(
-        method_names=[method],
-        preset=None,
-        flags={**({} if "train_seconds" in flags else {"epochs": 1}), "evaluate": evaluate, **flags},
-        hyper=hyper,  # type: ignore[arg-type]
-        seeds=[seed],
-        eval_samples=None,
-        device="cpu",
-    )[0]
+    budget = {} if "time_budget" in flags else {"epochs": 1}
+    request = Request([method], flags={**budget, "evaluate": evaluate, **flags}, hyper=hyper, seeds=str(seed))  # type: ignore[arg-type]
+    return resolve(request, device="cpu")[0]
 
 
 def weights(folder: Path, record: Record) -> dict[str, torch.Tensor]:
@@ -89,7 +87,7 @@ def test_epochs_are_optimiser_steps_for_replaying_methods_too(tmp_path: Path) ->
 
 
 def test_a_time_budget_counts_training_seconds_and_ends_the_schedule_at_the_deadline(tmp_path: Path) -> None:
-    record = run(make_spec("fgsm", train_seconds=1.0), output=tmp_path)
+    record = run(make_spec("fgsm", time_budget="1s"), output=tmp_path)
     assert record.budget.stopped_by == "time"
     assert 1.0 <= record.timing.train < 1.3
     assert record.history[-1].lr < 0.05 * record.spec.lr  # a triangle ends at zero
@@ -127,14 +125,122 @@ def test_methods_learn_what_they_are_for(tmp_path: Path) -> None:
     assert robust.scores["pgd-20"].accuracy > 0.25
 
 
-def test_a_stored_result_is_not_taken_for_another_source(tmp_path: Path) -> None:
-    method = tmp_path / "mine.py"
+class Listening(Observer):
+    """Remembers whether a stored result was found."""
+
+    def __init__(self) -> None:
+        self.found: list[Record] = []
+
+    def reused(self, record: Record) -> None:
+        self.found.append(record)
+
+
+def test_a_stored_result_is_found_and_is_not_taken_for_another_protocol_source_or_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (300, 8, 8), np.uint8)
+    arrays = {"x_train": x, "y_train": np.arange(300) % 3, "x_test": x[:60], "y_test": np.arange(60) % 3}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    spec = make_spec("standard", dataset=str(tmp_path / "mine.npz"), model="small-cnn", evaluate=["clean"])
+
+    def found() -> bool:
+        listening = Listening()
+        run(spec, output=tmp_path, observer=listening)
+        return bool(listening.found)
+
+    assert [found(), found()] == [False, True]
+    np.savez(tmp_path / "mine.npz", **(arrays | {"x_test": x[100:160]}))
+    assert [found(), found()] == [False, True]
+    monkeypatch.setattr("fatbench.runner.PROTOCOL", 2)
+    assert not found()
+
+
+def test_an_edited_method_or_model_of_ones_own_is_another_run(tmp_path: Path) -> None:
+    method, model = tmp_path / "mine.py", tmp_path / "net.py"
     source = (
         "import torch.nn.functional as F\ndef mine(model, batch, ctx): yield F.cross_entropy(model(batch.x), batch.y)"
     )
-    method.write_text(source)
-    spec = make_spec(str(method), evaluate=[])
-    run(spec, output=tmp_path)
-    assert stored(spec, tmp_path) is not None
-    method.write_text(source + " * 2")
-    assert stored(spec, tmp_path) is None
+    net = "from torch import nn\ndef net(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))"
+    ids = []
+    for loss, comment in (("", ""), (" * 2", ""), ("", "# wider")):
+        method.write_text(source + loss)
+        model.write_text(net + comment)
+        ids.append(make_spec(str(method), model=f"{model}:net").id)
+    assert len(set(ids)) == 3
+
+
+def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("standard")
+    first = run(spec, output=tmp_path)
+    path = tmp_path / f"{spec.id}.json"
+
+    def interrupt(*_: object) -> None:
+        assert load(path) == first  # while the second run is under way
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fatbench.runner._score", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, output=tmp_path, force=True)
+    assert load(path) == first
+    assert load(tmp_path / spec.id / "running.json").status == "interrupted"
+    monkeypatch.undo()
+    again = run(spec, output=tmp_path, force=True)
+    assert load(path) == again != first
+    assert not (tmp_path / spec.id / "running.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("def mine(model, batch, ctx): yield 0.0", "mine yields a loss of type float, not a scalar tensor"),
+        ("def mine(model, batch, ctx): yield batch.z", "mine.py:1: AttributeError: "),
+        ("import sys\ndef mine(model, batch, ctx):\n    sys.exit(3)\n    yield", "mine.py:3: SystemExit: 3"),
+    ],
+)
+def test_a_fault_of_ones_own_method_names_its_line_and_is_recorded(tmp_path: Path, source: str, line: str) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    spec = make_spec(str(tmp_path / "mine.py"))
+    with pytest.raises(InvalidRunError, match=re.escape(line)):
+        run(spec, output=tmp_path)
+    record = load(tmp_path / f"{spec.id}.json")
+    assert (record.status, record.budget.stopped_by) == ("failed", "failed")
+    assert record.error
+
+
+def test_a_model_that_fails_only_in_training_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(64, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        logits = self.linear(x.flatten(1))\n"
+        "        return (logits, 1 / 0) if self.training else logits\n"
+    )
+    spec = make_spec("standard", model=f"{tmp_path / 'net.py'}:Net")
+    with pytest.raises(InvalidRunError, match=r"net\.py:8: ZeroDivisionError"):
+        run(spec, output=tmp_path)
+
+
+def test_tied_weights_reach_the_checkpoint_and_a_model_may_dislike_empty_batches(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(64, num_classes)\n"
+        "        self.again = self.linear\n"
+        "    def forward(self, x):\n"
+        "        return self.again(x.view(x.size(0), -1))\n"
+    )
+    record = run(make_spec("standard", model=f"{tmp_path / 'net.py'}:Net", eps="0.9"), output=tmp_path)
+    assert record.status == "finished"
+    assert record.scores["pgd-3"].correct == 0  # every image has fallen: nothing is left to attack
+    assert "net.again.weight" in weights(tmp_path, record)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.11, 0.23, 0.31])
+def test_every_timed_run_ends_with_a_probe_of_its_last_step(tmp_path: Path, seconds: float) -> None:
+    record = run(make_spec("standard", time_budget=f"{seconds}s", evaluate=[]), output=tmp_path)
+    assert record.history[-1].step == record.steps

@@ -1,0 +1,31 @@
+"""Writing files so that no reader ever sees a half."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from fatbench.errors import ResourceError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: a reader sees the old file or the new, never a half.
+
+    Raises:
+        ResourceError: the file cannot be written there.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException as error:  # Ctrl-C too leaves no litter
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None

@@ -1,0 +1,171 @@
+"""What a method's source says about itself, read without running it."""
+
+import ast
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fatbench.errors import UsageError
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+_ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+_GIVEN = ["model", "batch", "ctx"]
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One keyword-only argument of a method."""
+
+    name: str
+    kind: str  # int, float, bool or str
+    default: Value
+    meaning: str  # from the docstring's Args
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a method's source says about it, without running it."""
+
+    name: str
+    path: Path
+    source: str
+    function: str
+    docstring: str
+    hyper: dict[str, Hyperparameter]
+    constants: dict[str, Any]  # NORMS, LEAVES_BOX, ...: declared exceptions, each with its reason
+
+    @property
+    def title(self) -> str:
+        """The docstring's first line: what it is, with its citation."""
+        return self.docstring.partition("\n")[0]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms in which the method is defined; L-infinity unless NORMS says more."""
+        norms = self.constants.get("NORMS", ("linf",))
+        if not isinstance(norms, tuple) or not norms or not set(norms) <= {"linf", "l2"}:
+            raise UsageError(f"{self.path}: NORMS is a tuple of 'linf' and 'l2', not {norms!r}")
+        return norms
+
+    @property
+    def leaves_box(self) -> str:
+        """Why the model may be shown pixels outside [0, 1] during the attack, or "" when it never is."""
+        return str(self.constants.get("LEAVES_BOX", ""))
+
+    def complete(self, settings: Mapping[str, str | Value]) -> dict[str, Value]:
+        """Return every hyper-parameter: the paper's defaults, changed by `settings` (text is parsed by type).
+
+        Raises:
+            UsageError: an unknown name, or a value that does not fit.
+        """
+        unknown = next((key for key in settings if key not in self.hyper), None)
+        if unknown is not None:
+            raise UsageError(f"{self.name} has no '{unknown}'; it has {', '.join(self.hyper) or 'no hyper-parameters'}")
+        changed = {key: _parse(self.name, self.hyper[key], value) for key, value in settings.items()}
+        return {name: changed.get(name, one.default) for name, one in self.hyper.items()}
+
+
+def read(path: Path) -> Description:
+    """Return what the method in the file `path` says about itself.
+
+    Raises:
+        UsageError: the file cannot be read, or does not hold a method.
+    """
+    try:
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"{path} is not valid Python: {error}") from None
+    function = _method_function(path, tree)
+    docstring = ast.get_docstring(function) or ""
+    return Description(
+        name=function.name.replace("_", "-"),
+        path=path,
+        source=source,
+        function=function.name,
+        docstring=docstring,
+        hyper=_hyperparameters(path, function, docstring),
+        constants=_constants(tree),
+    )
+
+
+def _method_function(path: Path, tree: ast.Module) -> ast.FunctionDef:
+    wanted = path.stem.replace("-", "_")
+    form = f"def {wanted}(model, batch, ctx, *, ...)"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == wanted:
+            if [argument.arg for argument in node.args.args] != _GIVEN:
+                raise UsageError(f"{path}: '{wanted}' does not take what a method is given: '{form}'")
+            return node
+    raise UsageError(f"{path} holds no method: it needs a function '{form}'")
+
+
+def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> dict[str, Hyperparameter]:
+    found = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        kind = argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
+        if kind not in _TYPES or default is None:
+            raise UsageError(f"{path}: '{argument.arg}' needs a default and one of the types {', '.join(_TYPES)}")
+        value = _literal(default)
+        if not _fits(value, kind):
+            raise UsageError(f"{path}: the default of '{argument.arg}' is not {_ARTICLES[kind]}")
+        found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), _meaning(argument.arg, docstring))
+    return found
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    pairs = [(node.targets[0].id, _literal(node.value)) for node in assigned if isinstance(node.targets[0], ast.Name)]
+    return {name: value for name, value in pairs if name.isupper() and value is not None}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _meaning(name: str, docstring: str) -> str:
+    """Return what the Args section says of `name`, its continuation lines joined."""
+    lines = iter(docstring.splitlines())
+    for line in lines:
+        if line.strip().startswith(f"{name}:"):
+            words, indent = [line.split(":", 1)[1].strip()], len(line) - len(line.lstrip())
+            for following in lines:
+                if not following.strip() or len(following) - len(following.lstrip()) <= indent:
+                    break
+                words.append(following.strip())
+            return " ".join(words)
+    return ""
+
+
+def _parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
+    text = str(value).strip()
+    try:
+        if hyper.kind == "bool":
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        parsed: Value = _TYPES[hyper.kind](text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{method}: '{hyper.name}' takes {_ARTICLES[hyper.kind]}, not '{text:.40}'") from None
+    if isinstance(parsed, float) and not (math.isfinite(parsed) and parsed >= 0):  # a size, a radius or a weight
+        raise UsageError(f"{method}: '{hyper.name}' must be finite and not negative, not {text}")
+    if hyper.kind == "int" and int(parsed) < 1:
+        raise UsageError(f"{method}: '{hyper.name}' is a count, at least 1, not {text}")
+    return parsed
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is _TYPES[kind]
