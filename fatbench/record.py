@@ -169,20 +169,15 @@ class Record(_Part):
         return self.status in ("finished", "diverged")
 
 
-def save(record: Record, folder: Path) -> Path:
-    """Write `record` to folder/<id>.json, wholly or not at all, and return the path.
+def save(record: Record, folder: Path, name: str | None = None) -> Path:
+    """Write `record` to folder/<id>.json (or `name`), wholly or not at all, and return the path.
 
     Raises:
         ResourceError: the folder cannot be written.
     """
-    path = folder / f"{record.id}.json"
-    write_atomically(path, to_json(record))
+    path = folder / (name or f"{record.id}.json")
+    write_atomically(path, (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
     return path
-
-
-def to_json(record: Record) -> bytes:
-    """Return the content of a record's file."""
-    return (record.model_dump_json(by_alias=True, indent=1) + "\n").encode()
 
 
 def load(path: Path) -> Record:

@@ -36,7 +36,8 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         UsageError: the first thing that cannot be right, in one line.
     """
     recipe = presets.load(request.preset) if request.preset else {}
-    dataset = request.flags.get("dataset") or recipe.get("dataset") or DEFAULT_DATASET
+    named = request.preset if request.preset in data.names() else None  # --preset cifar10 means its data too
+    dataset = request.flags.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
     settings = _merge(_UNIVERSAL, presets.for_dataset(dataset), recipe, request.flags)
     settings |= {"dataset": dataset, "device": device}
     recipe_hyper, recipe_method = settings.pop("set", {}), settings.pop("method", None)

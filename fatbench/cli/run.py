@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from fatbench import record
 from fatbench.cli.complaint import INTERRUPTED, complain
 from fatbench.cli.resolve import Request, resolve
 from fatbench.errors import InvalidRunError, UsageError
@@ -140,12 +141,18 @@ def _run_one(spec: RunSpec, *, quiet: bool, **options: Any) -> Record:
 
 
 def _say_interrupted(spec: RunSpec, output: Path) -> int:
-    kept = next(
-        (path for path in (output / spec.id / "running.json", output / f"{spec.id}.json") if path.exists()), None
-    )
+    candidates = (output / spec.id / "running.json", output / f"{spec.id}.json")
+    kept = next((path for path in candidates if _interrupted(path)), None)
     note = f"; what was earned is in {kept}" if kept else ""
     typer.echo(f"fatbench: interrupted{note}; the same command starts this run again", err=True)
     return INTERRUPTED
+
+
+def _interrupted(path: Path) -> bool:
+    try:
+        return path.exists() and record.load(path).status == "interrupted"
+    except UsageError:
+        return False
 
 
 def _print(console: Console, result: Record, output: Path) -> None:

@@ -30,7 +30,7 @@ def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: 
         z = start[alive]
         for _ in range(steps):
             if not len(alive):
-                return standing.zero_()
+                break
             gradient, right = _gradient_and_verdict(model, z, y[alive])
             alive, z, gradient = alive[right], z[right], gradient[right]
             z = ball.step(z, gradient, PGD_ALPHA, x[alive])

@@ -15,7 +15,7 @@ from fatbench.record import Fact, Score
 from fatbench.spec import PGD, parse_evaluation
 from fatbench.threat import Ball
 
-ATTACK_SEED = 0  # the same for every run, so that images start from the same noise under every method
+ATTACK_SEED = 0  # the same for every run, so that PGD starts from the same noise under every method
 
 Watch = Callable[[int, int, str], None]
 """Hears (images done, images in all, what is going on)."""

@@ -119,14 +119,20 @@ def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> d
         value = _literal(default)
         if not _fits(value, kind):
             raise UsageError(f"{path}: the default of '{argument.arg}' is not {_ARTICLES[kind]}")
+        if kind in ("int", "float") and value < (1 if kind == "int" else 0):
+            raise UsageError(f"{path}: the default of '{argument.arg}' is {value}: too small for a count or size")
         found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), _meaning(argument.arg, docstring))
     return found
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
-    assigned = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
-    pairs = [(node.targets[0].id, _literal(node.value)) for node in assigned if isinstance(node.targets[0], ast.Name)]
-    return {name: value for name, value in pairs if name.isupper() and value is not None}
+    found = {}
+    for node in tree.body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id.isupper():
+                found[target.id] = _literal(node.value)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _literal(node: ast.expr) -> Any:

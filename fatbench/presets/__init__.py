@@ -56,6 +56,8 @@ def load(name: str) -> dict[str, Any]:
     path = _locate(name)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "set" in content and "method" not in content:
+            raise UsageError(f"{path}: [set] needs a method, whose hyper-parameters they are")
         return Preset.model_validate(content).model_dump(exclude_unset=True)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None

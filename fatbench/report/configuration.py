@@ -12,6 +12,7 @@ Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-2
 
 _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "limit_train"), *("device", "threads")}
 _NOT_HERE |= {"batch_size", "precision"}  # in the group's setting, as all but the seed
+_NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
 _OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
 _ABSENT = object()
 
@@ -67,6 +68,6 @@ def _setting(field: str, value: Value) -> str:
     kind, _, name = field.rpartition(".") if field.startswith("hyper.") else field.partition(".")
     if kind == "evaluations":
         return plain(f"{name} n={'all' if value is None else value}")
-    if field == "source":
-        return plain(f"source={str(value)[:8]}")
+    if field in ("source", "model_source"):
+        return plain(f"{field}={str(value)[:8]}")
     return plain(f"{field.removeprefix('hyper.')}={str(value).removesuffix('.0')}")

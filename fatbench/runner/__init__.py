@@ -17,7 +17,7 @@ from fatbench.runner.memory import evaluation_memory_explained, training_memory_
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from fatbench.training.checkpoint import save_weights
-from fatbench.training.loop import Pulse
+from fatbench.training.loop import Pulse, Training
 from fatbench.training.passes import BatchCost, count_passes
 
 PROBES = ("clean", "pgd-10")  # on the validation images, every epoch, off the clock
@@ -39,7 +39,7 @@ def run(
 
     Raises:
         FatbenchError: the run cannot be set up, or fails on the way.
-        KeyboardInterrupt: after the record has been written with status "interrupted".
+        KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted".
     """
     observer = observer or Observer()
     with _threads(spec.threads):
@@ -86,24 +86,24 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
         observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
 
     def end_epoch(pulse: Pulse) -> None:
-        probe = _probe(bench, pulse)
+        with evaluation_memory_explained(bench.spec):
+            probe = _probe(bench, pulse)
         observer.probed(probe)
-        journal.note_often(history=[*journal.record.history, probe], **_effort(bench, pulse, cost))
+        journal.note_often(history=[*journal.record.history, probe], **_effort(bench, training, cost))
 
     observer.stage("training")
     try:
         stopped_by = training.run(watch, end_epoch)
     finally:  # an interrupted or failed run has its effort recorded too
-        last = training.pulse()
-        journal.note(memory=_memory(bench, "training"), **_effort(bench, last, cost))
-    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+        journal.note(**_effort(bench, training, cost))
+    budget = journal.record.budget.model_copy(update={"stopped_by": stopped_by})
+    journal.note(memory=_memory(bench, "training"), budget=budget)
     if stopped_by == "diverged":
-        journal.note(events=[*journal.record.events, _divergence(last)])
+        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
         return False
     with bench.clock.phase("checkpoint"):
-        weights = Path(bench.spec.id) / "model.safetensors"
-        save_weights(bench.model, journal.folder / weights, {"id": bench.spec.id, "model": bench.spec.model})
-    journal.note(artefacts={"weights": weights.as_posix()})
+        save_weights(bench.model, journal.weights, {"id": bench.spec.id, "model": bench.spec.model})
+    journal.note(artefacts={"weights": f"{bench.spec.id}/{journal.weights.name}"})
     return True
 
 
@@ -148,12 +148,12 @@ def _probe(bench: Bench, pulse: Pulse) -> Probe:
     )
 
 
-def _effort(bench: Bench, pulse: Pulse, cost: BatchCost) -> dict[str, Any]:
-    """What the training has cost so far, apart from time."""
+def _effort(bench: Bench, training: Training, cost: BatchCost) -> dict[str, Any]:
+    """What the training has cost so far, apart from time; asks nothing of a device that may have failed."""
     return {
-        "steps": pulse.steps,
-        "data_passes": pulse.batches / len(bench.loader),
-        "passes": cost.times(pulse.steps),
+        "steps": training.steps,
+        "data_passes": training.batches / len(bench.loader),
+        "passes": cost.times(training.steps),
     }
 
 

@@ -1,5 +1,6 @@
 """The record of a run as it grows: what is earned is on disk soon after, however the run ends."""
 
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -8,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fatbench.atomic import write_atomically
 from fatbench.environment import describe_environment
 from fatbench.errors import FatbenchError, InvalidRunError, UsageError, one_line
-from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, to_json
+from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
 from fatbench.runner.bench import Bench, data_info
 from fatbench.spec import RunSpec
 from fatbench.training.clock import Clock
 
+_WEIGHTS = "model.safetensors"
 _SECONDS = 1.0  # between two writes of what changes every epoch
 
 
@@ -34,6 +35,11 @@ class Journal:
         self.path = folder / record.id / "running.json" if _is_result(self._final) else self._final
         self._written = 0.0
 
+    @property
+    def weights(self) -> Path:
+        """Where the run's weights go; a stored result's stay in place until it is replaced."""
+        return self.folder / self.record.id / (_WEIGHTS if self.path == self._final else "running.safetensors")
+
     def note(self, **fields: Any) -> None:
         """Add to the record, on disk too.
 
@@ -42,7 +48,7 @@ class Journal:
         """
         timing = Timing(**{name: self._clock.seconds(name) for name in Timing.model_fields})
         self.record = self.record.model_copy(update={"timing": timing, **fields})
-        write_atomically(self.path, to_json(self.record))
+        save(self.record, self.path.parent, self.path.name)
         self._written = time.monotonic()
 
     def note_often(self, **fields: Any) -> None:
@@ -58,11 +64,17 @@ class Journal:
         if budget.stopped_by is None:
             budget = budget.model_copy(update={"stopped_by": status})
         in_progress = self.path
-        if status in ("finished", "diverged"):
-            self.path = self._final
-        self.note(status=status, error=error, budget=budget)
-        if in_progress != self.path:
-            in_progress.unlink(missing_ok=True)
+        if status not in ("finished", "diverged") or in_progress == self._final:
+            self.note(status=status, error=error, budget=budget)
+            return
+        artefacts = {}
+        if self.weights.exists():
+            final = self.weights.with_name(_WEIGHTS)
+            self.weights.replace(final)
+            artefacts = {"weights": f"{self.record.id}/{final.name}"}
+        self.path = self._final
+        self.note(status=status, error=error, budget=budget, artefacts=artefacts)
+        in_progress.unlink(missing_ok=True)
 
 
 def open_journal(bench: Bench, folder: Path) -> Journal:
@@ -105,12 +117,17 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
         place = _own_line(error, journal.record.spec)
         if place is not None:
             raise InvalidRunError(f"{place}: {message}") from error
+        if isinstance(error, SystemExit):
+            raise InvalidRunError(f"something in the run called sys.exit: {message}") from error
         raise
 
 
 def _own_line(error: BaseException, spec: RunSpec) -> str | None:
     """Return file:line of the innermost frame in a file that the user brought, or None if there is none."""
-    own = {Path(spec.method).resolve(), Path(spec.model.partition(".py:")[0] + ".py").resolve()}
+    model, _, _ = spec.model.rpartition(":")
+    module = sys.modules.get(model)  # package.module:factory
+    brought = [spec.method, model, str(getattr(module, "__file__", None) or "")]
+    own = {Path(name).resolve() for name in brought if name.endswith(".py")}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).resolve() in own:
             return f"{frame.filename}:{frame.lineno}"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -39,7 +39,8 @@ class Clock:
 
     def _charge(self) -> None:
         """Give the time since the last reading to the innermost open phase."""
-        synchronize(self._device)
+        with suppress(RuntimeError):  # a device that has failed says so at its next use; the record must still close
+            synchronize(self._device)
         now = self._now()
         if self._open:
             phase = self._open[-1]

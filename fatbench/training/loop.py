@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fatbench.data.loader import Loader
+from fatbench.errors import InvalidRunError
 from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.spec import Schedule
@@ -98,6 +99,7 @@ class Training:
         batch = self.loader.batch(self.batches)
         self.ctx.step.fill_(self.batches)
         self.batches += 1
+        before = self.steps
         for loss in self.method(self.model, batch, self.ctx):
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -107,6 +109,8 @@ class Training:
             self._advance()
             if self._spent:
                 break
+        if self.steps == before:
+            raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
 
     def _advance(self) -> None:
         """See how far training is, tell the method, and move the learning rate there.

@@ -75,6 +75,8 @@ def test_flags_overrule_presets_and_presets_the_datasets_defaults(fatbench: Fatb
     assert (plain["model"], preset["model"]) == ("resnet18", "preact-resnet18")
     assert (preset["method"], preset["epochs"], preset["dataset"]) == ("fgsm-rs", 15, "cifar10")
     assert (flagged["epochs"], flagged["train_seconds"]) == (None, 120.0)
+    (data,) = json.loads(fatbench("run", "-m", "fgsm-rs", "--preset", "cifar10", "--dry-run").out)
+    assert data["dataset"] == "cifar10"
     assert preset["evaluations"] == {"clean": None, "pgd-50-10": None, "autoattack": 1000}
 
 

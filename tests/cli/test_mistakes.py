@@ -83,7 +83,7 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
         ("evaluate = 'clean'", "mine.toml: evaluate: Input should be a valid list"),
         ("method = ['fgsm']", "mine.toml: method: Input should be a valid string"),
         ("lr = -1.0", "lr: Input should be greater than 0"),
-        ("[set]\nbta = 8", "which method?"),
+        ("[set]\nbta = 8", "mine.toml: [set] needs a method"),
         ("method = 'bs-trades'\n[set]\nbta = 8", "bs-trades has no 'bta'"),
     ],
 )

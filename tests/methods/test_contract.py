@@ -366,6 +366,18 @@ def test_a_default_must_fit_its_type_and_be_readable_without_running_the_file(wr
     assert refusal(path) == f"{path}: the default of 'size' is not {kind}"
 
 
+@pytest.mark.parametrize("argument", ["size: int = 0", "size: float = -0.5"])
+def test_a_default_keeps_the_rules_that_values_keep(write, argument):
+    assert "too small for a count or size" in refusal(write(OWN.replace("size: float = 0.5", argument)))
+
+
+@pytest.mark.parametrize("line", ['NORMS = ("linf", "l2")', 'NORMS: tuple[str, ...] = ("linf", "l2")'])
+def test_norms_are_declared_with_or_without_a_type(write, line):
+    assert methods.describe(write(f"{line}\n{OWN}")).norms == ("linf", "l2")
+    with pytest.raises(UsageError, match="NORMS is a tuple of 'linf' and 'l2', not 'l2'"):
+        _ = methods.describe(write(f"NORMS = 'l2'\n{OWN}")).norms
+
+
 def test_a_function_that_does_not_take_what_it_is_given_is_told(write):
     path = write("def my_idea(model, batch): yield 0")
     form = "def my_idea(model, batch, ctx, *, ...)"

@@ -178,15 +178,18 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
         assert load(path) == first  # while the second run is under way
         raise KeyboardInterrupt
 
+    kept = weights(tmp_path, first)
     monkeypatch.setattr("fatbench.runner._score", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, force=True)
     assert load(path) == first
     assert load(tmp_path / spec.id / "running.json").status == "interrupted"
+    assert (tmp_path / spec.id / "running.safetensors").exists()
     monkeypatch.undo()
     again = run(spec, output=tmp_path, force=True)
     assert load(path) == again != first
-    assert not (tmp_path / spec.id / "running.json").exists()
+    assert sorted(file.name for file in (tmp_path / spec.id).iterdir()) == ["model.safetensors"]
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights(tmp_path, again).items())
 
 
 @pytest.mark.parametrize(
@@ -194,6 +197,11 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
     [
         ("def mine(model, batch, ctx): yield 0.0", "mine yields a loss of type float, not a scalar tensor"),
         ("def mine(model, batch, ctx): yield batch.z", "mine.py:1: AttributeError: "),
+        (
+            "def mine(model, batch, ctx):\n    if 'seen' not in ctx.buffers:\n"
+            "        yield model(ctx.buffer('seen', batch.x)).sum()",
+            "mine yields no loss for batch 1",
+        ),
         ("import sys\ndef mine(model, batch, ctx):\n    sys.exit(3)\n    yield", "mine.py:3: SystemExit: 3"),
     ],
 )
