@@ -79,7 +79,7 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
     [
         ("lr = ", "mine.toml is not valid TOML"),
         ("seed = 3", "mine.toml: seed: Extra inputs are not permitted"),
-        ("set = 3", "mine.toml: set: Input should be a valid dictionary"),
+        ("method = 'fgsm'\nset = 3", "mine.toml: set: Input should be a valid dictionary"),
         ("evaluate = 'clean'", "mine.toml: evaluate: Input should be a valid list"),
         ("method = ['fgsm']", "mine.toml: method: Input should be a valid string"),
         ("lr = -1.0", "lr: Input should be greater than 0"),
