@@ -1,5 +1,6 @@
-"""Write the table of results/*.json into README.md, between its markers. Run by `make readme`."""
+"""Write the table of the committed results/*.json into README.md, between its markers. Run by `make readme`."""
 
+import subprocess
 from pathlib import Path
 
 from fatbench import record
@@ -11,8 +12,15 @@ BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- /results -->"
 
 def table() -> str:
     """Return the committed records' comparison as Markdown."""
-    records = [record.load(path) for path in sorted((ROOT / "results").glob("*.json"))]
+    records = [record.load(path) for path in committed()]
     return render.markdown(comparison.compare(records, sort=None, reference="trades"))
+
+
+def committed() -> list[Path]:
+    """Return the records that git knows: `make demo` leaves one beside them."""
+    command = ["git", "-C", str(ROOT), "ls-files", "results/*.json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - a constant
+    return sorted(ROOT / line for line in listed.stdout.splitlines())
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def test_command(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_make_demo_runs_exactly_the_promised_command() -> None:
-    planned = subprocess.run(["make", "-n", "-W", "pyproject.toml", "demo"], cwd=ROOT, capture_output=True, text=True)
+    planned = subprocess.run(["make", "--no-print-directory", "-n", "demo"], cwd=ROOT, capture_output=True, text=True)
     assert planned.stdout.splitlines()[-1].endswith("fatbench run --method bs-trades --epochs 10")
 
 
