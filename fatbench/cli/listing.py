@@ -58,3 +58,5 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|RESULT.json", show_
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
     console.print(Text(f"norms: {', '.join(description.norms)}"))
+    for name, wanted in presets.hyper_of(description.name).items():
+        console.print(Text(f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"))

@@ -38,9 +38,11 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     recipe = presets.load(request.preset) if request.preset else {}
     named = request.preset if request.preset in data.names() else None  # --preset cifar10 means its data too
     dataset = request.flags.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
-    settings = _merge(_UNIVERSAL, presets.for_dataset(dataset), recipe, request.flags)
+    defaults = presets.for_dataset(dataset)
+    settings = _merge(_UNIVERSAL, defaults, recipe, request.flags)
     settings |= {"dataset": dataset, "device": device}
-    recipe_hyper, recipe_method = settings.pop("set", {}), settings.pop("method", None)
+    settings.pop("hyper", None)
+    recipe_method = settings.pop("method", None)
     names = list(dict.fromkeys(request.methods or ([recipe_method] if recipe_method else [])))
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
@@ -52,10 +54,10 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     assigned = [_assignment(text, described.values()) for text in request.hyper]
     specs = []
     for name, description in described.items():
-        own = recipe_hyper if name == recipe_method else {}
+        preset = [layer.get("hyper", {}).get(description.name, {}) for layer in (defaults, recipe)]
         meant = {key: value for method, key, value in assigned if method in (None, description.name)}
         sources = {"method_source": _own_source(name), "model_source": _own_source(settings["model"])}
-        hyper = description.complete({**own, **meant})
+        hyper = description.complete({**preset[0], **preset[1], **meant})
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         if specs[-1].norm not in description.norms:
             raise UsageError(f"{description.name} is defined for --norm {', '.join(description.norms)} only")

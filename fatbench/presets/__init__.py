@@ -21,8 +21,8 @@ class Preset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    method: str | None = None  # a recipe's; its hyper-parameters are in [set]
-    set: Hyper = {}
+    method: str | None = None  # a recipe's
+    hyper: dict[str, Hyper] = {}  # [hyper.METHOD]: what the data or the recipe wants of a method
     dataset: str | None = None
     model: str | None = None
     norm: Norm | None = None
@@ -56,8 +56,6 @@ def load(name: str) -> dict[str, Any]:
     path = _locate(name)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "set" in content and "method" not in content:
-            raise UsageError(f"{path}: [set] needs a method, whose hyper-parameters they are")
         return Preset.model_validate(content).model_dump(exclude_unset=True)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
@@ -71,6 +69,12 @@ def for_dataset(dataset: str) -> dict[str, Any]:
     """Return the default settings for a dataset: its own preset's, or the generic one's."""
     own = load(dataset) if dataset in names() else {}
     return own if own and "method" not in own else load(GENERIC)
+
+
+def hyper_of(method: str) -> dict[str, Hyper]:
+    """Return the hyper-parameters that each preset sets for `method`, by the preset's name."""
+    settings = {name: load(name).get("hyper", {}).get(method) for name in names()}
+    return {name: hyper for name, hyper in settings.items() if hyper}
 
 
 def describe(name: str) -> str:

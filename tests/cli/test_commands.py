@@ -68,6 +68,18 @@ def test_settings_reach_the_method_they_name(fatbench: Fatbench) -> None:
     assert "gamma" not in trades["hyper"]
 
 
+def test_a_preset_may_want_something_of_a_method_and_flags_overrule_it(fatbench: Fatbench) -> None:
+    def betas(*flags: str) -> list[float]:
+        specs = json.loads(fatbench("run", "-m", "trades", "-m", "bs-trades", *flags, "--dry-run").out)
+        return [spec["hyper"]["beta"] for spec in specs]
+
+    assert betas() == [6.0, 6.0]  # on digits
+    assert betas("-d", "cifar10") == [6.0, 10.0]
+    assert betas("--preset", "chen2022-bs-trades") == [6.0, 10.0]
+    assert betas("--set", "bs-trades.beta=8") == [6.0, 8.0]
+    assert "preset digits: beta=6.0" in fatbench("show", "bs-trades").out
+
+
 def test_flags_overrule_presets_and_presets_the_datasets_defaults(fatbench: Fatbench) -> None:
     (plain,) = json.loads(fatbench("run", "-m", "fgsm-rs", "-d", "cifar10", "--dry-run").out)
     (preset,) = json.loads(fatbench("run", "--preset", "wong2020-fgsm-rs", "--dry-run").out)
