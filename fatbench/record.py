@@ -152,7 +152,7 @@ class Record(_Part):
     data: DataInfo | None = None
     parameters: Count = 0
     steps: Count = 0  # optimiser steps taken
-    data_passes: Annotated[float, Field(ge=0)] = 0.0  # how often the training set went by
+    data_passes: Annotated[float, Field(ge=0)] = 0.0  # over the training set, less what its last batch leaves over
     passes: Passes = Passes()
     timing: Timing = Timing()
     memory: dict[str, Count] = {}  # bytes at the peak

@@ -160,7 +160,8 @@ class RunSpec(BaseModel):
 
 def short_name(name: str) -> str:
     """Return what a method, model or dataset is called in a table: a path's stem, safe in a file name."""
-    last = PurePath(name).name.replace(".py:", "-").removesuffix(".py").removesuffix(".npz")
+    last = PurePath(name).name.replace(".py:", "-").removesuffix(".npz")
+    last = last.removesuffix(".py").replace("_", "-") if last.endswith(".py") else last  # a method's file
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", last)[:48].strip("-.") or "unnamed"
 
 

@@ -216,8 +216,8 @@ def test_the_budget_reads_as_people_write_it(budget, text):
     ("name", "expected"),
     [
         ("bs-trades", "bs-trades"),
-        ("path/to/my_idea.py", "my_idea"),
-        ("my_idea.py", "my_idea"),
+        ("path/to/my_idea.py", "my-idea"),
+        ("my_idea.py", "my-idea"),
         ("nets/wide.py:make", "wide-make"),
         ("/data/images", "images"),
         ("images.npz", "images"),

@@ -23,7 +23,7 @@ class Format(StrEnum):
 
 
 def compare(
-    files: Annotated[list[str], typer.Argument(metavar="RESULT.json...", help="Records, or quoted patterns of them.")],
+    files: Annotated[list[str], typer.Argument(metavar="RESULT.json...", help="Records, folders or patterns.")],
     sort: Annotated[
         str | None,
         typer.Option(help="Sort by method, time, clean, pgd-20, autoattack, ... [default: strongest attack]"),
@@ -56,7 +56,9 @@ def _paths(names: list[str]) -> list[Path]:
             found = [path]
         else:
             found = sorted(Path(match) for match in glob.glob(name))  # noqa: PTH207 - Path.glob takes no absolute one
-        if not found:
+        if not found and not path.is_dir():  # artefacts lie in folders beside the records: results/* names them too
             raise UsageError(f"no records match '{name}'; `fatbench run` writes them to results/")
-        paths += found
+        paths += [file for file in found if not file.is_dir()]
+    if not paths:
+        raise UsageError(f"no records in {', '.join(names)}; `fatbench run` writes them to results/")
     return paths

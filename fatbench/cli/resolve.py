@@ -42,6 +42,8 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     settings = _merge(_UNIVERSAL, defaults, recipe, request.flags)
     settings |= {"dataset": dataset, "device": device}
     settings.pop("hyper", None)
+    if settings.get("norm") == "l2" and not ("eps" in request.flags or "eps" in recipe):
+        raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
     recipe_method = settings.pop("method", None)
     names = list(dict.fromkeys(request.methods or ([recipe_method] if recipe_method else [])))
     if not names:
@@ -131,6 +133,7 @@ def _assignment(text: str, described: Any) -> tuple[str | None, str, str]:
     if not equals or not name:
         raise UsageError(f"--set takes NAME=VALUE, or METHOD.NAME=VALUE, not '{text}'")
     known = [description.name for description in described]
+    method = method.replace("_", "-")
     if method and method not in known:
         raise UsageError(f"--set {key}: {method} is not among the methods to run ({', '.join(known)})")
     return method or None, name, value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,7 +138,8 @@ def _run_one(spec: RunSpec, *, quiet: bool, **options: Any) -> Record:
     from fatbench.cli.progress import ProgressObserver
 
     title = f"{short_name(spec.method)} seed {spec.seed}"
-    with ProgressObserver(Console(stderr=True), title, quiet) as observer:
+    # What a user's own method or model prints is no result: stdout is for records and panels.
+    with redirect_stdout(sys.stderr), ProgressObserver(Console(stderr=True), title, quiet) as observer:
         return runner.run(spec, observer=observer, **options)
 
 

@@ -59,6 +59,16 @@ def test_json_is_all_that_stdout_gets(fatbench: Fatbench) -> None:
     assert records[0]["scores"]["clean"]["total"] == 497
 
 
+def test_what_a_users_model_prints_does_not_disturb_the_json(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(num_classes):\n    print('hello')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    said = fatbench("run", "-m", "standard", *TINY, "--model", "net.py:net", "--json")
+    assert json.loads(said.out)[0]["status"] == "finished"
+    assert "hello" in said.err
+
+
 def test_settings_reach_the_method_they_name(fatbench: Fatbench) -> None:
     said = fatbench(
         "run", "-m", "trades", "-m", "bs-trades", "--set", "beta=3", "--set", "bs-trades.gamma=0.5", "--dry-run"
@@ -151,7 +161,9 @@ def test_show_a_result(fatbench: Fatbench, tmp_path: Path) -> None:
 @pytest.mark.parametrize("format_", ["table", "markdown", "csv", "json"])
 def test_compare_reads_files_folders_and_quoted_patterns_alike(fatbench: Fatbench, format_: str) -> None:
     fatbench("run", "-m", "standard", "-m", "fgsm", *TINY)
-    outputs = {fatbench("compare", what, "--format", format_).out for what in ("results", "results/*.json")}
+    outputs = {
+        fatbench("compare", what, "--format", format_).out for what in ("results", "results/*", "results/*.json")
+    }
     assert len(outputs) == 1
     assert "fgsm" in outputs.pop()
 
