@@ -100,7 +100,7 @@ def _source_state() -> tuple[str | None, bool | None]:
         return None, None
     commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
     changes = _output(["git", "-C", str(root), "status", "--porcelain", "--", "fatbench"])
-    return commit, bool(changes) if commit else None
+    return commit, None if changes is None else bool(changes)
 
 
 def _output(command: list[str]) -> str | None:

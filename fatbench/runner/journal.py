@@ -68,7 +68,7 @@ class Journal:
             self.note(status=status, error=error, budget=budget)
             return
         artefacts = {}
-        if self.weights.exists():
+        if "weights" in self.record.artefacts:  # not an earlier, interrupted run's
             final = self.weights.with_name(_WEIGHTS)
             self.weights.replace(final)
             artefacts = {"weights": f"{self.record.id}/{final.name}"}
