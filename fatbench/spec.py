@@ -5,7 +5,7 @@ import json
 import re
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,8 @@ from fatbench.errors import UsageError
 Norm = Literal["linf", "l2"]
 Schedule = Literal["piecewise", "cyclic", "onecycle", "cosine", "constant"]
 Precision = Literal["fp32", "bf16"]
+Engine = Literal["reference", "fast"]
+Toggle = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph"]
 Hyper = dict[str, bool | int | float | str]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -77,6 +79,32 @@ def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
     return PGD(steps=int(match[1]), restarts=int(match[2] or 1))
 
 
+class Target(NamedTuple):
+    """A validation accuracy that ends a run once it is reached."""
+
+    evaluation: str
+    accuracy: float
+
+    def __str__(self) -> str:
+        return f"{self.evaluation}>={self.accuracy:g}"
+
+
+def parse_target(text: str) -> Target:
+    """Return the target in "pgd-10>=0.45" or "pgd-10>=45%".
+
+    Raises:
+        ValueError: it does not look like that.
+    """
+    name, _, bound = text.replace(" ", "").partition(">=")
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)(%?)", bound)
+    accuracy = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < accuracy <= 1:
+        raise ValueError(f"a target looks like pgd-10>=0.45 or clean>=90%, not '{text:.40}'")
+    if parse_evaluation(name) == "autoattack":
+        raise ValueError("a target is looked at every epoch: clean or pgd-STEPS, not autoattack")
+    return Target(name, accuracy)
+
+
 class RunSpec(BaseModel):
     """One training run and its evaluation, fully resolved: no field depends on the machine or on a default elsewhere.
 
@@ -110,6 +138,11 @@ class RunSpec(BaseModel):
     evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
     eval_batch_size: int = Field(default=250, gt=0)
 
+    engine: Engine = "reference"
+    without: tuple[Toggle, ...] = ()  # what the fast engine is to leave out
+    compile: bool = False  # torch.compile in the fast engine
+    target: str | None = None  # stop once the validation probe reaches it: "pgd-10>=0.45"
+
     method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
     model_source: str | None = None  # likewise for path/to/file.py:factory
 
@@ -120,10 +153,22 @@ class RunSpec(BaseModel):
             parse_evaluation(name)
         return value
 
+    @field_validator("target")
+    @classmethod
+    def _canonical_target(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_target(value))
+
+    @field_validator("without")
+    @classmethod
+    def _in_order(cls, value: tuple[Toggle, ...]) -> tuple[Toggle, ...]:
+        return tuple(sorted(set(value)))
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.epochs is None) == (self.train_seconds is None):
             raise ValueError("a run has one budget: --epochs or --time-budget")
+        if self.engine == "reference" and (self.without or self.compile):
+            raise ValueError("--without and --compile are for --engine fast: the reference engine has neither")
         if self.norm == "linf" and self.epsilon > 1:
             raise ValueError(
                 f"eps {self.epsilon:g} is beyond the pixels' range [0, 1]; did you mean {self.epsilon:g}/255?"

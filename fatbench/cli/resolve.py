@@ -45,6 +45,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     if settings.get("norm") == "l2" and not ("eps" in request.flags or "eps" in recipe):
         raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
     recipe_method = settings.pop("method", None)
+    _fill_in_engine(settings, device)
     names = list(dict.fromkeys(request.methods or ([recipe_method] if recipe_method else [])))
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
@@ -64,6 +65,14 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         if specs[-1].norm not in description.norms:
             raise UsageError(f"{description.name} is defined for --norm {', '.join(description.norms)} only")
     return specs
+
+
+def _fill_in_engine(settings: dict[str, Any], device: str) -> None:
+    """On a GPU the fast engine in bf16 is what nobody would go without; elsewhere plain float32 is the default."""
+    on_gpu = device.startswith("cuda")
+    wants_fast = on_gpu or settings.get("without") or settings.get("compile")
+    settings.setdefault("engine", "fast" if wants_fast else "reference")
+    settings.setdefault("precision", "bf16" if on_gpu and settings["engine"] == "fast" else "fp32")
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from fatbench.cli.complaint import INTERRUPTED, complain
 from fatbench.cli.resolve import Request, resolve
 from fatbench.errors import InvalidRunError, UsageError
 from fatbench.record import Record
-from fatbench.spec import RunSpec, short_name
+from fatbench.spec import RunSpec, Toggle, short_name
 
 
 def run(
@@ -54,7 +54,20 @@ def run(
     ] = None,
     eval_batch_size: Annotated[int | None, typer.Option(help="Images at a time in evaluation. [default: 250]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 in training; evaluation is always fp32.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="reference or fast. [default: fast on a GPU, reference elsewhere]")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16 in training; evaluation is fp32. [default: bf16 on a GPU]")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
+    ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
+    target: Annotated[
+        str | None, typer.Option(help="Stop once the validation probe reaches it, as 'pgd-10>=0.45'.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. [default: ~/.cache/fatbench]")
@@ -86,7 +99,11 @@ def run(
         "pad": pad,
         "flip": flip,
         "limit_train": limit_train,
+        "engine": engine,
         "precision": precision,
+        "without": without or None,
+        "compile": compile_ or None,
+        "target": target,
         "threads": threads,
         "evaluate": _names(evaluate),
         "eval_batch_size": eval_batch_size,

@@ -110,6 +110,7 @@ def _heading(group: Group) -> str:
         one.budget,
         f"batch {one.batch_size}",
         one.precision,
+        f"{one.engine} engine" if one.engine != "reference" else "",
         f"{plain(one.device) if one.device else f'unknown device ({one.device_type})'}{', TF32' if one.tf32 else ''}",
         threads,
         f"protocol {one.protocol}",

@@ -11,7 +11,7 @@ Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
 
 _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "limit_train"), *("device", "threads")}
-_NOT_HERE |= {"batch_size", "precision"}  # in the group's setting, as all but the seed
+_NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
 _NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
 _OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
 _ABSENT = object()
@@ -28,6 +28,8 @@ def configuration(record: Record) -> Configuration:
             continue
         if isinstance(value, dict):
             found |= {f"{field}.{name}": value[name] for name in sorted(value)}
+        elif isinstance(value, tuple):
+            found[field] = ",".join(value)
         else:
             found[field] = value
     found["source"] = record.method.sha256

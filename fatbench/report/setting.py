@@ -26,6 +26,7 @@ class Setting:
     budget_seconds: float | None
     batch_size: int
     precision: str
+    engine: str
     device_type: str
     device: str | None
     threads: int | None  # on a CPU, where they decide the times
@@ -36,7 +37,8 @@ class Setting:
         """A sort key: alphabetical, then from small to large."""
         size = (self.epochs or 0, self.budget_seconds or 0.0, self.limit_train or 0, self.threads or 0, self.protocol)
         eps = float(Fraction(self.eps))
-        return (self.dataset, self.norm, eps, *size, self.batch_size, self.precision, self.device or "", repr(self))
+        how = (self.batch_size, self.precision, self.engine, self.device or "")
+        return (self.dataset, self.norm, eps, *size, *how, repr(self))
 
 
 def settings_of(records: Sequence[Record]) -> list[Setting]:
@@ -68,6 +70,7 @@ def _setting(record: Record) -> Setting:
         budget_seconds=spec.train_seconds,
         batch_size=spec.batch_size,
         precision=spec.precision,
+        engine=spec.engine,
         device_type=device_type,
         device=machine.device if machine else None,
         threads=threads if device_type == "cpu" else None,
