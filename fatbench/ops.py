@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_weights_constant: ContextVar[bool] = ContextVar("weights_constant", default=False)
 
 
 def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -21,10 +24,23 @@ def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient`, for an objective that also returns a tensor worth keeping (say, its logits), detached."""
     leaf = z.detach().requires_grad_()
-    with torch.enable_grad():
-        value, kept = objective(leaf)
-        (gradient,) = torch.autograd.grad(value, leaf)
+    before = _weights_constant.set(True)
+    try:
+        with torch.enable_grad():
+            value, kept = objective(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
+    finally:
+        _weights_constant.reset(before)
     return gradient, kept.detach()
+
+
+def weights_constant() -> bool:
+    """Whether nobody wants gradients of weights now: an input gradient is being taken, or none at all is recorded.
+
+    A model may then answer from copies of its weights that carry no graph, which is how the fast engine folds batch
+    norm; like torch's grad mode, it is a property of the running thread.
+    """
+    return _weights_constant.get() or not torch.is_grad_enabled()
 
 
 def kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def test_any_record_survives_the_disk(original):
 
 def test_the_keys_that_others_rely_on(tmp_path):
     content = json.loads(save(record(), tmp_path).read_text())
-    assert (content["schema"], content["protocol"], content["status"]) == (1, 1, "finished")
+    assert (content["schema"], content["protocol"], content["status"]) == (2, 1, "finished")
     assert (content["spec"]["method"], content["spec"]["seed"], content["spec"]["dataset"]) == ("fgsm-rs", 0, "digits")
     assert content["timing"]["train"] == 3.0
     assert (content["scores"]["pgd-20"]["correct"], content["scores"]["pgd-20"]["total"]) == (200, 360)
@@ -200,7 +200,8 @@ def complaint(path, content):
         ('"schema spec"', "no 'schema' and 'spec'"),
         ('{"name": "some-package", "version": "1.0"}', "no 'schema' and 'spec'"),
         ('{"schema": 1, "spec": []}', "not a valid record"),
-        (changed(schema=2), "schema 2; this fatbench reads up to 1"),
+        (changed(schema=3), "schema 3; this fatbench reads up to 2"),
+        (changed(schema=0), "schema"),
         (changed(schema="1"), "schema: Input should be a valid integer"),
         (changed(schema=["x" * 1000]), "schema"),
         (changed(status="fine"), "status"),

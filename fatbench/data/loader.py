@@ -12,7 +12,7 @@ from fatbench.interface import Batch
 
 
 class Plan(NamedTuple):
-    """What one epoch will do, in its order: (N,) each, on the device."""
+    """What an epoch, or a batch of it, will do, in its order: (N,) each, on the device."""
 
     rows: Tensor  # int64, a permutation of the images
     top: Tensor  # int64 in [0, 2 pad]: where the crop begins in the padded image
@@ -67,9 +67,16 @@ class Loader:
 
     def batch(self, k: int) -> Batch:
         """Batch number k of the whole run, counted from 0 over all epochs; the same whatever was asked before."""
+        return self.gather(self.plan(k))
+
+    def plan(self, k: int) -> Plan:
+        """The part of its epoch's plan that batch number k carries out, (B,) each."""
         epoch, index = divmod(k, len(self))
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        plan = Plan(*(values[part] for values in self._plan_of(epoch)))
+        return Plan(*(values[part] for values in self._plan_of(epoch)))
+
+    def gather(self, plan: Plan) -> Batch:
+        """The batch that `plan` asks for."""
         pixels = self._augmented(plan) if self.pad or self.flip else self._x[plan.rows]
         return Batch(to_float(pixels), self._y[plan.rows], plan.rows)
 

@@ -60,6 +60,11 @@ class Description:
         """Why the model may be shown pixels outside [0, 1] during the attack, or "" when it never is."""
         return str(self.constants.get("LEAVES_BOX", ""))
 
+    @property
+    def not_capturable(self) -> str:
+        """Why an update cannot be one CUDA graph, or "" when it can."""
+        return str(self.constants.get("NOT_CAPTURABLE", ""))
+
     def complete(self, settings: Mapping[str, str | Value]) -> dict[str, Value]:
         """Return every hyper-parameter: the paper's defaults, changed by `settings` (text is parsed by type).
 

@@ -31,9 +31,12 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
+    def normalise(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) images as the network wants them; never in bfloat16, where pixels less their mean lose bits."""
+        return (x - self.mean) / self.std
+
     def forward(self, x: Tensor) -> Tensor:
-        # Outside autocast: 8-bit pixels less their mean would lose bits in bfloat16.
-        normalised = (x - self.mean) / self.std
+        normalised = self.normalise(x)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.net(normalised)
         if not isinstance(logits, Tensor):

@@ -1,26 +1,28 @@
 """run(spec) -> Record: the only place where everything meets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.metering.calibration import peak_flops
+from fatbench.metering.flops import counted_flops
 from fatbench.record import PROTOCOL, Event, Probe, Record, Score, load
+from fatbench.runner.accounting import Account
 from fatbench.runner.bench import Bench, set_up
+from fatbench.runner.goal import Goal
 from fatbench.runner.journal import Journal, failures_recorded, open_journal
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from fatbench.training.checkpoint import save_weights
-from fatbench.training.loop import Pulse, Training
-from fatbench.training.passes import BatchCost, count_passes
-
-PROBES = ("clean", "pgd-10")  # on the validation images, every epoch, off the clock
+from fatbench.training.engine.preparation import fast_kernels, prepare
+from fatbench.training.loop import Pulse
+from fatbench.training.passes import count_passes
 
 
 def run(
@@ -30,12 +32,16 @@ def run(
     data_dir: Path | None = None,
     download: bool = False,
     force: bool = False,
+    calibration_seconds: float = 5.0,
     observer: Observer | None = None,
 ) -> Record:
     """Train and score what `spec` says, write output/<id>.json as it goes, and return the final record.
 
     A finished identical run is returned as it is stored, unless `force`. A diverged run returns too: its record says
     so. The record of an interrupted or failed run keeps what was earned.
+
+    Once per process `calibration_seconds` go into the speed of this device, for the model FLOPs utilisation; 0 leaves
+    that unknown.
 
     Raises:
         FatbenchError: the run cannot be set up, or fails on the way.
@@ -55,6 +61,7 @@ def run(
             with training_memory_explained(spec):
                 healthy = _train(bench, journal, observer)
             if healthy:
+                _calibrate(bench, journal, observer, calibration_seconds)
                 with evaluation_memory_explained(spec):
                     _score(bench, journal, observer)
             journal.close("finished" if healthy else "diverged")
@@ -79,25 +86,30 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
     """Train to the end of the budget, probing every epoch, and save the weights; return False if the run diverged."""
     reset_peak_memory(bench.device)
     observer.stage("warming up")
-    cost = _warm_up(bench)
-    training = bench.training()
+    account = _warm_up(bench)
+    training, goal = bench.training(), Goal(bench.spec)
+    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
+        journal.note(engine=prepare(training, account.cost.updates, bench.spec))
 
     def watch(pulse: Pulse) -> None:
+        account.watch(pulse)
         observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
 
-    def end_epoch(pulse: Pulse) -> None:
-        with evaluation_memory_explained(bench.spec):
-            probe = _probe(bench, pulse)
+    def end_epoch(pulse: Pulse) -> bool:
+        with account.energy.paused(), evaluation_memory_explained(bench.spec):
+            probe = _probe(bench, pulse, goal.probes)
         observer.probed(probe)
-        journal.note_often(history=[*journal.record.history, probe], **_effort(bench, training, cost))
+        journal.note_often(history=[*journal.record.history, probe], **account.effort(training))
+        return goal.reached(probe)
 
     observer.stage("training")
     try:
-        stopped_by = training.run(watch, end_epoch)
-    finally:  # an interrupted or failed run has its effort recorded too
-        journal.note(**_effort(bench, training, cost))
+        with fast_kernels(bench.spec), account.energy.on():
+            stopped_by = training.run(watch, end_epoch)
+    finally:  # an interrupted or failed run has its account settled too
+        journal.note(**account.settled(training), events=[*journal.record.events, *account.events()])
     budget = journal.record.budget.model_copy(update={"stopped_by": stopped_by})
-    journal.note(memory=_memory(bench, "training"), budget=budget)
+    journal.note(memory=_memory(bench, "training"), budget=budget, target=goal.info)
     if stopped_by == "diverged":
         journal.note(events=[*journal.record.events, _divergence(training.pulse())])
         return False
@@ -105,6 +117,18 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
         save_weights(bench.model, journal.weights, {"id": bench.spec.id, "model": bench.spec.model})
     journal.note(artefacts={"weights": f"{bench.spec.id}/{journal.weights.name}"})
     return True
+
+
+def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: float) -> None:
+    """Say how much of what the device can do the training made use of; `seconds` are spent on that, or none."""
+    compute = journal.record.compute
+    if not seconds or compute is None:
+        return
+    observer.stage("calibrating")
+    with bench.clock.phase("calibration"):
+        peak = peak_flops(bench.device, bench.spec.precision, seconds)
+    found = {"peak_flops_per_second": peak, "mfu": compute.flops_per_second / peak}
+    journal.note(compute=compute.model_copy(update=found))
 
 
 def _score(bench: Bench, journal: Journal, observer: Observer) -> None:
@@ -125,13 +149,17 @@ def _score(bench: Bench, journal: Journal, observer: Observer) -> None:
     journal.note(memory={**journal.record.memory, **_memory(bench, "evaluation")})
 
 
-def _warm_up(bench: Bench) -> BatchCost:
-    """Run one batch without stepping, which pays for lazy initialisation and counts passes; leave no trace."""
-    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device):
-        return count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+def _warm_up(bench: Bench) -> Account:
+    """Run one batch without stepping, which pays for lazy initialisation and counts its cost; leave no trace.
+
+    The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
+    """
+    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), counted_flops() as flops:
+        cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+    return Account(bench, cost, flops.total)
 
 
-def _probe(bench: Bench, pulse: Pulse) -> Probe:
+def _probe(bench: Bench, pulse: Pulse, names: Sequence[str]) -> Probe:
     exam = bench.exam(bench.dataset.x_val, bench.dataset.y_val)
 
     def look(name: str) -> Score:
@@ -144,17 +172,8 @@ def _probe(bench: Bench, pulse: Pulse) -> Probe:
         train_seconds=pulse.train_seconds,
         lr=pulse.lr,
         loss=pulse.loss,
-        scores={name: look(name) for name in PROBES},
+        scores={name: look(name) for name in names},
     )
-
-
-def _effort(bench: Bench, training: Training, cost: BatchCost) -> dict[str, Any]:
-    """What the training has cost so far, apart from time; asks nothing of a device that may have failed."""
-    return {
-        "steps": training.steps,
-        "data_passes": training.batches / len(bench.loader),
-        "passes": cost.times(training.steps),
-    }
 
 
 def _divergence(pulse: Pulse) -> Event:

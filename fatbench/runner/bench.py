@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from fatbench import data, methods, models
 from fatbench.data.dataset import Dataset
@@ -20,6 +21,9 @@ from fatbench.spec import RunSpec
 from fatbench.threat import Ball, make_ball
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
+from fatbench.training.engine.fast_model import FastModel
+from fatbench.training.engine.pacer import Pacer
+from fatbench.training.engine.stem import fastest_stem
 from fatbench.training.loop import Training
 
 
@@ -46,22 +50,46 @@ class Bench:
         )
 
     def training(self) -> Training:
-        """The training that the spec asks for, not begun."""
-        spec = self.spec
+        """The training that the spec asks for, not begun; `prepare` warms its engine up."""
+        spec, fast = self.spec, self.spec.engine == "fast"
         steps = None if spec.epochs is None else spec.epochs * len(self.loader)
+        model = self._fast_model() if fast else self.model
         return Training(
-            model=self.model,
+            model=model,
             method=self.method,
             loader=self.loader,
             ctx=self.context(),
-            optimizer=torch.optim.SGD(
-                self.model.parameters(), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
-            ),
+            optimizer=self._optimizer(model),
             schedule=spec.schedule,
             peak_lr=spec.lr,
             budget=Budget(steps=steps, seconds=spec.train_seconds),
             clock=self.clock,
+            pacer=Pacer(self.device) if fast else None,
         )
+
+    def _fast_model(self) -> FastModel:
+        spec = self.spec
+        stem = next((module for module in self.model.net.modules() if isinstance(module, nn.Conv2d)), None)
+        channels = 0
+        if stem is not None and self.device.type == "cuda" and "pad-stem" not in spec.without:
+            dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+            channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
+        return FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
+
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        spec = self.spec
+        fused = spec.engine == "fast" and "fused-sgd" not in spec.without
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=torch.tensor(spec.lr, device=self.device) if fused else spec.lr,  # a tensor moves inside a CUDA graph
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            fused=fused or None,
+        )
+        if fused:  # it changes weights without torch's noticing, and copies of them would stay as they are
+            optimizer.register_step_post_hook(lambda *_: increment_version(parameters))
+        return optimizer
 
     def exam(self, x: Tensor, y: Tensor) -> Exam:
         """What the model is to be scored on: uint8 images (N, C, H, W) and labels."""

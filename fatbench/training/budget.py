@@ -22,6 +22,10 @@ class Budget:
         """Whether nothing is left."""
         return steps >= self.steps if self.steps is not None else seconds >= (self.seconds or 0.0)
 
+    def leaves(self, more: int, steps: int) -> bool:
+        """Whether `more` optimiser steps may follow `steps`; a budget of time is looked at between batches."""
+        return self.steps is None or steps + more <= self.steps
+
     @property
     def kind(self) -> Literal["epochs", "time"]:
         """What bounds the run: "epochs" or "time"."""

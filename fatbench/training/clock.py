@@ -10,8 +10,8 @@ import torch
 class Clock:
     """Seconds by phase. Phases never overlap: a phase entered inside another pauses the outer one.
 
-    A device works asynchronously, so every reading waits for it first: otherwise a phase is charged for the work that
-    the one before it queued.
+    A device works asynchronously, so a reading waits for it first, and always between phases: otherwise one is charged
+    for the work that the one before it queued.
     """
 
     def __init__(self, device: torch.device, now: Callable[[], float] = time.perf_counter) -> None:
@@ -21,9 +21,14 @@ class Clock:
         self._open: list[str] = []
         self._since = 0.0
 
-    def seconds(self, phase: str) -> float:
-        """Seconds spent in `phase` so far, the running part included."""
-        self._charge()
+    def seconds(self, phase: str, *, wait: bool = True) -> float:
+        """Seconds spent in `phase` so far, the running part included.
+
+        Args:
+            phase: its name.
+            wait: for the device, which may not have done yet what is queued on it; without, its work may be missing.
+        """
+        self._charge(wait=wait)
         return self._seconds.get(phase, 0.0)
 
     @contextmanager
@@ -37,10 +42,13 @@ class Clock:
             self._charge()
             self._open.pop()
 
-    def _charge(self) -> None:
+    def _charge(self, *, wait: bool = True) -> None:
         """Give the time since the last reading to the innermost open phase."""
-        with suppress(RuntimeError):  # a device that has failed says so at its next use; the record must still close
-            synchronize(self._device)
+        if wait:
+            with suppress(
+                RuntimeError
+            ):  # a device that has failed says so at its next use; the record must still close
+                synchronize(self._device)
         now = self._now()
         if self._open:
             phase = self._open[-1]

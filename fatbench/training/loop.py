@@ -2,25 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from fatbench.data.loader import Loader
+from fatbench.data.loader import Loader, Plan
 from fatbench.errors import InvalidRunError
-from fatbench.interface import Context
+from fatbench.interface import Batch, Context
 from fatbench.methods import Method
 from fatbench.spec import Schedule
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
+from fatbench.training.engine.capture import CapturedBatch
+from fatbench.training.engine.pacer import Pacer
 from fatbench.training.schedule import fraction_of_peak
 
-_WATCH_SECONDS = 0.5  # between two looks at the loss, each of which makes the host wait for the device
+_WATCH_SECONDS = 1.0  # between two looks at the loss, each of which makes the host wait for the device
 
-StoppedBy = Literal["epochs", "time", "diverged"]
+StoppedBy = Literal["epochs", "time", "target", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,25 @@ class Training:
     peak_lr: float
     budget: Budget
     clock: Clock
+    pacer: Pacer | None = None  # the fast engine's: time is told without waiting for the device
+    captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
     steps: int = 0  # optimiser steps taken
     batches: int = 0  # batches begun
-    _losses: list[Tensor] = field(default_factory=list)  # since the last epoch ended; on the device, unread
+    _loss_steps: int = 0  # steps since the last epoch ended ...
+    _loss_sum: Tensor = field(init=False)  # ... and their losses' sum; on the device, seldom read
+    _seconds: float = 0.0  # of training, where the budget counts them
     _spent: bool = False
 
-    def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], None]) -> StoppedBy:
-        """Train until the budget is spent or the run has diverged, and return which.
+    def __post_init__(self) -> None:
+        self._loss_sum = torch.zeros((), device=self.ctx.step.device)
+
+    def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], bool]) -> StoppedBy:
+        """Train until the budget is spent, a target is reached or the run has diverged, and return which.
 
         Args:
-            watch: called about twice a second, on the clock, so it must be quick.
-            end_epoch: called off the clock after the batch that completes an epoch, and once at the end.
+            watch: called about once a second, on the clock, so it must be quick.
+            end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says whether
+                the run's target has been reached.
         """
         watched = time.perf_counter()
         with self.clock.phase("train"):
@@ -76,57 +86,127 @@ class Training:
                     return "diverged"
                 watch(pulse)
                 if at_epoch_end:
-                    self._losses.clear()
+                    self._loss_sum.zero_()
+                    self._loss_steps = 0
                     with self.clock.phase("probe"):
-                        end_epoch(pulse)
+                        reached = end_epoch(pulse)
+                    if reached:
+                        return "target"
         return self.budget.kind
 
     def pulse(self) -> Pulse:
         """Where training stands now; waits for the device."""
         seconds = self.clock.seconds("train")
+        if self.pacer is not None:
+            self.pacer.rest()
+        progress = self.budget.progress(self.steps, seconds)
         return Pulse(
             steps=self.steps,
             batches=self.batches,
             epoch=self._epoch,
-            progress=self.budget.progress(self.steps, seconds),
+            progress=progress,
             train_seconds=seconds,
-            lr=self.optimizer.param_groups[0]["lr"],
-            loss=float(torch.stack(self._losses).mean()) if self._losses else 0.0,
+            lr=self._lr(progress),
+            loss=float(self._loss_sum) / max(self._loss_steps, 1),
         )
 
     def step_through_batch(self) -> None:
         """Take every step that the method makes of the next batch, or as many as the budget has left."""
-        batch = self.loader.batch(self.batches)
+        plan, before = self.loader.plan(self.batches), self.steps
         self.ctx.step.fill_(self.batches)
         self.batches += 1
-        before = self.steps
+        if self.captured is not None and self.budget.leaves(self.captured.updates, self.steps):
+            self.captured.replay(plan, self._outlook(self.captured.updates))
+            self._count(self.captured.updates)
+        else:
+            self._set_pace()
+            for _ in self._updates(self.loader.gather(plan)):
+                self._count(1)
+                if self._spent:
+                    break
+                self._set_pace()
+        if self.steps == before:
+            raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
+        if self.pacer is not None:
+            self.pacer.lap()
+
+    def work(self, plan: Plan, pace: Tensor) -> None:
+        """All that a batch needs of the device, in place; progress and rate of each step stand in `pace`, (updates, 2).
+
+        What the host keeps count of is not touched.
+        """
+        self._follow(pace[0])
+        for step, _ in enumerate(self._updates(self.loader.gather(plan)), start=1):
+            if step < len(pace):
+                self._follow(pace[step])
+
+    def state(self) -> list[Tensor]:
+        """Every tensor that `work` changes and training builds on."""
+        tensors = [*self.model.parameters(), *self.model.buffers(), *self.ctx.buffers.values()]
+        momentum = [value for state in self.optimizer.state.values() for value in state.values()]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        loose = [self.ctx.step, self.ctx.progress, self._loss_sum]
+        return [*tensors, *loose, *(one for one in [*momentum, *rates] if isinstance(one, Tensor))]
+
+    def _updates(self, batch: Batch) -> Iterator[None]:
+        """Take the optimiser steps that the method makes of `batch`, one at a time."""
         for loss in self.method(self.model, batch, self.ctx):
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            self._losses.append(loss.detach())
-            self.steps += 1
-            self._advance()
-            if self._spent:
-                break
-        if self.steps == before:
-            raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
+            self._loss_sum.add_(loss.detach())
+            yield
+
+    def _count(self, steps: int) -> None:
+        self.steps += steps
+        self._loss_steps += steps
+        self._advance()
 
     def _advance(self) -> None:
-        """See how far training is, tell the method, and move the learning rate there.
+        """See how far training is. The clock is read once per step, and only where the budget counts seconds."""
+        if self.budget.seconds is not None:
+            self._seconds = self._seconds_spent()
+        self._spent = self.budget.spent(self.steps, self._seconds)
 
-        The clock is read once per step, and only where the budget counts seconds: reading waits for the device.
-        """
-        seconds = self.clock.seconds("train") if self.budget.seconds is not None else 0.0
-        self._spent = self.budget.spent(self.steps, seconds)
-        progress = self.budget.progress(self.steps, seconds)
+    def _seconds_spent(self) -> float:
+        """Training seconds when all that is queued will be done: a reading, or with a pacer a close estimate."""
+        if self.pacer is None:
+            return self.clock.seconds("train")
+        seconds = self.clock.seconds("train", wait=False)
+        return seconds + self.pacer.in_flight * seconds / max(self.batches - self.pacer.in_flight, 1)
+
+    def _outlook(self, steps: int) -> list[tuple[float, float]]:
+        """Progress and learning rate at each of the coming steps; within a batch time is taken to run evenly."""
+        pace = self._seconds / max(self.steps, 1)
+        progress = [self.budget.progress(self.steps + step, self._seconds + step * pace) for step in range(steps)]
+        return [(one, self._lr(one)) for one in progress]
+
+    def _set_pace(self) -> None:
+        """Tell the method how far training is, and move the learning rate there."""
+        progress = self.budget.progress(self.steps, self._seconds)
         self.ctx.progress.fill_(progress)
+        rate = self._lr(progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * fraction_of_peak(self.schedule, progress)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _follow(self, pace: Tensor) -> None:
+        """As `_set_pace`, from a tensor (2,) of progress and learning rate."""
+        progress, rate = pace
+        self.ctx.progress.copy_(progress)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].copy_(rate)
+
+    def _lr(self, progress: float) -> float:
+        return self.peak_lr * fraction_of_peak(self.schedule, progress)
 
     @property
     def _epoch(self) -> int:
         return self.steps // len(self.loader)
 
     def _weights_finite(self) -> bool:
-        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.model.parameters()])
+        return bool(torch.stack(norms).isfinite().all())

@@ -13,8 +13,9 @@ from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.measuring import measuring
 from fatbench.record import Record, load
-from fatbench.runner import PROBES, run
+from fatbench.runner import run
 from fatbench.runner.bench import set_up
+from fatbench.runner.goal import PROBES
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 
@@ -48,7 +49,7 @@ def test_the_same_seed_gives_the_same_weights_and_scores_and_another_does_not(tm
 
 def test_probing_and_scoring_do_not_change_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probed = run(make_spec("fgsm-rs"), output=tmp_path / "a")
-    monkeypatch.setattr("fatbench.runner.PROBES", ())
+    monkeypatch.setattr("fatbench.runner.goal.PROBES", ())
     unprobed = run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path / "b")
     a, b = weights(tmp_path / "a", probed), weights(tmp_path / "b", unprobed)
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,146 @@
+"""Record: the versioned JSON result of one run. No torch here.
+
+Records come from strangers: they are validated on reading, and nothing in them is ever executed.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from fatbench.atomic import write_atomically
+from fatbench.errors import UsageError
+from fatbench.record.parts import (
+    Budget,
+    Compute,
+    Count,
+    DataInfo,
+    EngineInfo,
+    Environment,
+    Event,
+    Fact,
+    MethodInfo,
+    Part,
+    Passes,
+    Probe,
+    Quantity,
+    Score,
+    TargetInfo,
+    Throughput,
+    Timing,
+)
+from fatbench.spec import RunSpec, first_problem
+
+__all__ = [
+    "PROTOCOL",
+    "SCHEMA",
+    "Budget",
+    "Compute",
+    "DataInfo",
+    "EngineInfo",
+    "Environment",
+    "Event",
+    "Fact",
+    "MethodInfo",
+    "Passes",
+    "Probe",
+    "Record",
+    "Score",
+    "Status",
+    "TargetInfo",
+    "Throughput",
+    "Timing",
+    "load",
+    "save",
+]
+
+SCHEMA = 2  # layout of the file; older files are upgraded on reading
+PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
+
+Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
+
+
+class Record(Part):
+    """One run: what was asked, what happened, on what machine.
+
+    What schema 2 added is None where schema 1 did not measure it, so an older file needs nothing but its new number.
+    """
+
+    schema_version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    protocol: Count = PROTOCOL
+    id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
+    status: Status
+    created: str  # UTC, ISO 8601
+    spec: RunSpec
+    method: MethodInfo
+    budget: Budget
+    target: TargetInfo | None = None  # since schema 2
+    engine: EngineInfo | None = None  # since schema 2
+    data: DataInfo | None = None
+    parameters: Count = 0
+    steps: Count = 0  # optimiser steps taken
+    data_passes: Annotated[float, Field(ge=0)] = 0.0  # over the training set, less what its last batch leaves over
+    passes: Passes = Passes()
+    timing: Timing = Timing()
+    throughput: Throughput | None = None  # since schema 2
+    compute: Compute | None = None  # since schema 2
+    energy_joules: Quantity | None = None  # of the GPU while it trained; since schema 2
+    memory: dict[str, Count] = {}  # bytes at the peak
+    history: list[Probe] = []
+    scores: dict[str, Score] = {}
+    events: list[Event] = []
+    environment: Environment | None = None
+    artefacts: dict[str, str] = {}  # name -> path beside the record
+    error: str | None = None
+
+    @field_validator("schema_version")
+    @classmethod
+    def _upgraded(cls, _number: int) -> int:
+        return SCHEMA
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is a result: it ran to its end, or diverged, which is a result too."""
+        return self.status in ("finished", "diverged")
+
+
+def save(record: Record, folder: Path, name: str | None = None) -> Path:
+    """Write `record` to folder/<id>.json (or `name`), wholly or not at all, and return the path.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    path = folder / (name or f"{record.id}.json")
+    write_atomically(path, (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
+    return path
+
+
+def load(path: Path) -> Record:
+    """Return the record in the file `path`.
+
+    Raises:
+        UsageError: the file is missing, unreadable, or not a fatbench record; the line says which.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        raise UsageError(f"{path} {_what_is_wrong(content, error)}") from None
+
+
+def _what_is_wrong(content: bytes, error: ValidationError) -> str:
+    """Return why `content` is no record, in the order in which a person would look."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return "is not a fatbench record: it is not valid JSON"
+    if not isinstance(found, dict) or "schema" not in found or "spec" not in found:
+        return "is not a fatbench record: it has no 'schema' and 'spec'"
+    schema = found["schema"]
+    if isinstance(schema, int) and schema > SCHEMA:
+        return f"has schema {schema}; this fatbench reads up to {SCHEMA}: upgrade fatbench"
+    return f"is not a valid record: {first_problem(error)}"

@@ -1,0 +1,168 @@
+"""What a record is made of, part by part."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fatbench.spec import Hyper
+
+LARGEST = 2**63 - 1  # what a table's 64-bit column holds
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
+Quantity = Annotated[float, Field(ge=0, le=1e30)]  # FLOPs outgrow 64 bits
+Fact = bool | int | float | str
+
+
+class Part(BaseModel):
+    """Strict, closed and immutable: what it does not know or cannot be is refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Score(Part):
+    """How many of `total` images were classified correctly (under attack, in the worst case)."""
+
+    correct: Count
+    total: Annotated[int, Field(gt=0, le=LARGEST)]
+    seconds: Seconds = 0.0
+    attack: dict[str, Fact] = {}  # what exactly was run: version, steps, seed, batch size
+    survivors: dict[str, Count] = {}  # AutoAttack: images still right after each of its parts
+    warnings: list[str] = []
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.correct > self.total:
+            raise ValueError(f"{self.correct} correct out of {self.total}")
+        if max(self.survivors.values(), default=0) > self.total:
+            raise ValueError(f"more survivors than the {self.total} images attacked")
+        return self
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+
+class Budget(Part):
+    """How long the run was to last, and what ended it."""
+
+    epochs: int | None
+    train_seconds: float | None
+    stopped_by: Literal["epochs", "time", "target", "diverged", "interrupted", "failed"] | None = None
+
+
+class TargetInfo(Part):
+    """The validation accuracy that was to end the run, and when a probe first saw it."""
+
+    target: str  # as "pgd-10>=0.45"
+    reached: bool
+    train_seconds: Seconds | None = None
+
+
+class Timing(Part):
+    """Seconds by phase, device-synchronised at the boundaries; phases do not overlap. `history` has epochs."""
+
+    setup: Seconds = 0.0
+    warmup: Seconds = 0.0
+    train: Seconds = 0.0
+    probe: Seconds = 0.0
+    checkpoint: Seconds = 0.0
+    calibration: Seconds = 0.0
+    evaluation: Seconds = 0.0
+
+
+class Passes(Part):
+    """Samples sent through the network in the whole training, by direction."""
+
+    forward: Count = 0
+    input_backward: Count = 0
+    weight_backward: Count = 0
+
+
+class Throughput(Part):
+    """Training images per second, block by block of training time (`fatbench.metering.throughput`)."""
+
+    images_per_second: Quantity  # the median block's
+    blocks: Count
+    spread: Quantity | None  # between slow and fast blocks, as a fraction of the median; None: too few blocks
+    noisy: bool | None  # do not trust this run's time; None: too few blocks to tell
+
+
+class Compute(Part):
+    """Floating-point operations of the whole training, a multiply-add being two, and how fast they were done."""
+
+    flops: Quantity
+    flops_per_second: Quantity  # over the training seconds
+    peak_flops_per_second: Quantity | None = None  # matrix products here in this precision; None: not calibrated
+    mfu: Quantity | None = None  # model FLOPs utilisation: the former over the latter
+
+
+class EngineInfo(Part):
+    """How the training steps were executed: what was asked for and what came of it."""
+
+    name: str
+    precision: str
+    in_force: dict[str, bool] = {}  # part of the engine -> whether it is on
+    notes: dict[str, str] = {}  # part of the engine -> why it is not
+    compile_seconds: Seconds = 0.0
+    capture_seconds: Seconds = 0.0
+
+
+class Probe(Part):
+    """A look at the model on validation images, off the clock."""
+
+    epoch: Count
+    step: Count
+    train_seconds: Seconds
+    lr: float
+    loss: float | None  # mean training loss since the probe before; None when it is not finite
+    scores: dict[str, Score]
+
+
+class Event(Part):
+    """Something that a reader of the result must know."""
+
+    kind: str
+    step: Count
+    epoch: Count
+    train_seconds: Seconds
+    detail: str = ""
+
+
+class MethodInfo(Part):
+    """The method as it was run, its source included so that the result explains itself."""
+
+    name: str
+    hyper: Hyper
+    sha256: str
+    source: str
+
+
+class DataInfo(Part):
+    """The images that the run used."""
+
+    name: str
+    train: Count
+    validation: Count
+    test: Count
+    shape: tuple[int, int, int]
+    classes: Count
+    subset: bool
+    sha256: str
+
+
+class Environment(Part):
+    """The machine and software of the run; `device` is what decides whether times compare."""
+
+    device: str
+    cpu: str
+    cpu_threads: Count
+    platform: str
+    python: str
+    torch: str
+    cuda: str | None
+    cudnn: str | None
+    driver: str | None
+    tf32: bool
+    fatbench: str
+    commit: str | None
+    dirty: bool | None

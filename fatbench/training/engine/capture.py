@@ -1,0 +1,110 @@
+"""One batch's whole work as one CUDA graph: gather, attack, losses, backward passes, optimiser steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from fatbench.data.loader import Plan
+
+_WARM_UPS = 3  # lazy initialisation, cuDNN's choice of algorithms and the allocator have settled by then
+
+Work = Callable[[Plan, Tensor], None]
+"""Carries out a plan, taking progress and learning rate of its steps from the rows of the tensor (updates, 2)."""
+Recorder = Callable[[Callable[[], None], torch.device], Callable[[], None]]
+
+
+class CapturedBatch:
+    """A batch's work, recorded once and replayed with other images, progress and learning rates."""
+
+    def __init__(
+        self,
+        work: Work,
+        plan: Plan,
+        updates: int,
+        *,
+        changed: Callable[[], Sequence[Tensor]],
+        record: Recorder | None = None,
+    ) -> None:
+        """Record `work`. It is really done a few times: whoever calls restores what it has changed.
+
+        Args:
+            work: everything between a plan and the last optimiser step, in place and without waiting for the device.
+            plan: any batch's, for its shapes.
+            updates: optimiser steps that a batch is worth.
+            changed: the tensors that the work changes.
+            record: returns what replays a function; a CUDA graph by default.
+
+        Raises:
+            RuntimeError: it waits for the device, or does something else that a graph cannot hold.
+        """
+        device = plan.rows.device
+        self.updates = updates
+        self._changed = changed
+        self._plan = Plan(*(values.clone() for values in plan))
+        self._pace = torch.zeros(updates, 2, device=device)
+        self._replay = (record or record_cuda_graph)(lambda: work(self._plan, self._pace), device)
+
+    def replay(self, plan: Plan, pace: Sequence[tuple[float, float]]) -> None:
+        """Do the work of `plan`, with the (progress, learning rate) of each of its steps; does not wait for it."""
+        for mine, given in zip(self._plan, plan, strict=True):
+            mine.copy_(given)
+        values = torch.tensor(pace)
+        if self._pace.is_cuda:
+            values = values.pin_memory()  # or the copy would wait until the device is idle
+        self._pace.copy_(values, non_blocking=True)
+        self._replay()
+        increment_version(self._changed())  # torch has not seen the graph change them
+
+
+def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Return what replays `work` on the GPU `device`; it is done three times before it is recorded.
+
+    Raises:
+        RuntimeError: it cannot be recorded.
+    """
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UPS - 1):
+            work()
+        with _waiting_forbidden():  # a failed capture leaves more behind than a failed rehearsal
+            work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+@contextmanager
+def _waiting_forbidden() -> Iterator[None]:
+    """Raise where the host would wait for the device."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def undone(state: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
+    """Put the tensors of `state` back in place afterwards; those that came into being meanwhile are filled with zeros.
+
+    Momentum and a method's buffers begin as zeros, so training that follows is as if nothing had been.
+    """
+    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    try:
+        yield
+    finally:
+        known = {id(tensor) for tensor, _ in before}
+        with torch.no_grad():
+            for tensor, copy in before:
+                tensor.copy_(copy)
+            for tensor in state():
+                if id(tensor) not in known:
+                    tensor.zero_()

@@ -1,0 +1,115 @@
+"""Warming an engine up before the clock starts: compile, choose kernels, capture; and say what came of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import get_args
+
+import torch
+
+from fatbench.errors import InvalidRunError, one_line
+from fatbench.record import EngineInfo
+from fatbench.spec import RunSpec, Toggle
+from fatbench.training.clock import synchronize
+from fatbench.training.engine.capture import CapturedBatch, undone
+from fatbench.training.engine.fast_model import FastModel
+from fatbench.training.loop import Training
+
+
+def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
+    """Make `training` ready to run at full speed, and return what is in force and why the rest is not.
+
+    Batches are really trained on, and undone. Random generators are the caller's to protect.
+
+    Args:
+        training: not begun.
+        updates: optimiser steps that its method makes of a batch.
+        spec: which engine, and what to leave out.
+
+    Raises:
+        InvalidRunError: --compile was asked for and the network cannot be compiled.
+    """
+    model, device = training.model, training.ctx.step.device
+    if not isinstance(model, FastModel):
+        return EngineInfo(name="reference", precision=spec.precision)
+    notes = dict(model.notes)
+    plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
+    compile_seconds = capture_seconds = 0.0
+    with undone(training.state):
+        if spec.compile:
+            compile_seconds = _compile(lambda: training.work(plan, pace), device)
+        obstacle = _obstacle(training, spec)
+        if obstacle:
+            notes["graph"] = obstacle
+        elif "graph" not in spec.without:
+            started = time.perf_counter()
+            try:
+                training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                notes["graph"] = one_line(f"it cannot be captured: {error}")
+            capture_seconds = time.perf_counter() - started
+        if training.captured is None:
+            training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
+    training.optimizer.zero_grad()
+    return EngineInfo(
+        name="fast",
+        precision=spec.precision,
+        in_force=_in_force(training, model, spec),
+        notes=notes,
+        compile_seconds=compile_seconds,
+        capture_seconds=capture_seconds,
+    )
+
+
+@contextmanager
+def fast_kernels(spec: RunSpec) -> Iterator[None]:
+    """Let cuDNN try its algorithms and keep the fastest for each shape, where the fast engine may; then as before."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = spec.engine == "fast" and "cudnn-benchmark" not in spec.without
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _compile(work: Callable[[], None], device: torch.device) -> float:
+    """Do `work` for the first time and again, and return the seconds by which the first took longer.
+
+    Compiled code of earlier runs in this process is dropped before: torch runs whatever is over its limit of versions
+    uncompiled, and says so only in a log.
+    """
+    torch._dynamo.reset()
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        try:
+            work()
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise InvalidRunError(
+                f"--compile: this network cannot be compiled as a whole: {one_line(str(error))}"
+            ) from error
+        synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return max(seconds[0] - seconds[1], 0.0)
+
+
+def _obstacle(training: Training, spec: RunSpec) -> str:
+    """Return why a batch cannot be one CUDA graph, as far as that is known without trying, or ""."""
+    if training.ctx.step.device.type != "cuda":
+        return "CUDA graphs need a GPU"
+    return training.method.description.not_capturable
+
+
+def _in_force(training: Training, model: FastModel, spec: RunSpec) -> dict[str, bool]:
+    on_gpu = training.ctx.step.device.type == "cuda"
+    wanted = {toggle: toggle not in spec.without for toggle in get_args(Toggle)}
+    return wanted | {
+        "shadow": model.has_shadows,
+        "fold": model.folds,
+        "graph": training.captured is not None,
+        "pad-stem": model.pads_stem,
+        "cudnn-benchmark": on_gpu and wanted["cudnn-benchmark"],
+        "compile": spec.compile,
+    }
