@@ -15,7 +15,7 @@ Norm = Literal["linf", "l2"]
 Schedule = Literal["piecewise", "cyclic", "onecycle", "cosine", "constant"]
 Precision = Literal["fp32", "bf16"]
 Engine = Literal["reference", "fast"]
-Toggle = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph"]
+Toggle = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph", "cudnn-benchmark"]
 Hyper = dict[str, bool | int | float | str]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
