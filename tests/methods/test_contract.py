@@ -5,12 +5,14 @@ import re
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fatbench import methods
 from fatbench.errors import UsageError
 
 from . import EPS, make_batches, make_context, make_optimizer, smooth_net, train
 
+aten = torch.ops.aten
 NAMES = methods.names()
 CASES = [(name, norm) for name in NAMES for norm in methods.describe(name).norms]
 every_case = pytest.mark.parametrize(("name", "norm"), CASES)
@@ -50,6 +52,31 @@ def furthest(z, x, norm):
 
 
 # What the trainer relies on
+
+
+class WaitsForNothing(TorchDispatchMode):
+    """Fails where the host would have to wait for a device: a CUDA graph cannot hold that."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.unique_dim, aten._unique2)
+        assert func.overloadpacket not in waits, f"{func}: declare NOT_CAPTURABLE, with the reason, or do without"
+        return func(*args, **(kwargs or {}))
+
+
+@every_case
+def test_no_method_waits_for_the_device_unless_it_says_so(name, norm):
+    if methods.describe(name).not_capturable:
+        pytest.skip("declared")
+    model, ctx, method = smooth_net(), make_context(norm), methods.load(name)
+    for batch in make_batches():
+        with WaitsForNothing():
+            for loss in method(model, batch, ctx):
+                loss.backward()
+
+
+def test_what_waits_is_found():
+    with pytest.raises(AssertionError, match="NOT_CAPTURABLE"), WaitsForNothing():
+        torch.ones(3)[torch.tensor([True, False, True])].sum().item()
 
 
 @every_case
