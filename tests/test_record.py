@@ -13,7 +13,9 @@ from fatbench import record as records
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import (
     Budget,
+    Compute,
     DataInfo,
+    EngineInfo,
     Environment,
     Event,
     MethodInfo,
@@ -21,6 +23,8 @@ from fatbench.record import (
     Probe,
     Record,
     Score,
+    TargetInfo,
+    Throughput,
     Timing,
     load,
     save,
@@ -33,6 +37,7 @@ from .report.records import SPEC, probe, record, score
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 COUNT = st.integers(0, 2**53)
 SECONDS = st.floats(0, 1e9)
+AMOUNT = st.floats(0, 1e30)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 VALUE = st.booleans() | st.integers(-(2**53), 2**53) | NUMBER | TEXT
 COUNTS = st.dictionaries(TEXT, COUNT, max_size=3)
@@ -73,7 +78,7 @@ def specs(draw):
 
 
 SCORES = st.dictionaries(TEXT, scores(), max_size=2)
-STOPS = maybe(st.sampled_from(["epochs", "time", "diverged", "interrupted", "failed"]))
+STOPS = maybe(st.sampled_from(["epochs", "time", "target", "diverged", "interrupted", "failed"]))
 PROBES = built(Probe, epoch=COUNT, step=COUNT, train_seconds=SECONDS, lr=NUMBER, loss=maybe(NUMBER), scores=SCORES)
 ANY_RECORD = built(
     Record,
@@ -89,7 +94,14 @@ ANY_RECORD = built(
     steps=COUNT,
     data_passes=SECONDS,
     passes=built(Passes, forward=COUNT, input_backward=COUNT, weight_backward=COUNT),
-    timing=built(Timing, setup=SECONDS, train=SECONDS, probe=SECONDS),
+    timing=built(Timing, setup=SECONDS, train=SECONDS, probe=SECONDS, calibration=SECONDS),
+    throughput=maybe(
+        built(Throughput, images_per_second=AMOUNT, blocks=COUNT, spread=maybe(AMOUNT), noisy=st.none() | st.booleans())
+    ),
+    compute=maybe(built(Compute, flops=AMOUNT, flops_per_second=AMOUNT, peak_flops_per_second=maybe(AMOUNT))),
+    energy_joules=maybe(AMOUNT),
+    engine=maybe(built(EngineInfo, name=TEXT, precision=TEXT, notes=st.dictionaries(TEXT, TEXT, max_size=2))),
+    target=maybe(built(TargetInfo, target=TEXT, reached=st.booleans(), train_seconds=maybe(SECONDS))),
     memory=COUNTS,
     history=st.lists(PROBES, max_size=2),
     scores=SCORES,
@@ -123,6 +135,18 @@ def test_a_field_that_an_older_fatbench_did_not_write_takes_its_default(tmp_path
         del content[name]
     (tmp_path / "old.json").write_text(json.dumps(content))
     assert load(tmp_path / "old.json") == record()
+
+
+def test_a_file_of_schema_1_is_upgraded(tmp_path):
+    content = json.loads(record().model_dump_json(by_alias=True)) | {"schema": 1}
+    for name in ("throughput", "compute", "energy_joules", "engine", "target"):
+        del content[name]
+    del content["timing"]["calibration"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    old = load(tmp_path / "old.json")
+    assert old == record()
+    assert (old.throughput, old.compute, old.energy_joules, old.engine, old.target) == (None,) * 5
+    assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 2
 
 
 # Writing
@@ -226,6 +250,12 @@ def complaint(path, content):
         (changed(events=["diverged"]), "events.0"),
         (changed(data__shape=[1, 8]), "data.shape"),
         (changed(environment="a computer"), "environment"),
+        (changed(energy_joules=-1.0), "energy_joules"),
+        (changed(compute={"flops": 1.0}), "compute.flops_per_second"),
+        (changed(throughput={"images_per_second": 1e31}), "throughput.images_per_second"),
+        (changed(engine={"name": "fast", "precision": "bf16", "in_force": {"graph": "yes"}}), "engine.in_force.graph"),
+        (changed(target={"target": "clean>=0.5"}), "target.reached"),
+        (changed(budget__stopped_by="boredom"), "budget.stopped_by"),
     ],
 )
 def test_what_is_no_record_is_refused_in_a_line(tmp_path, content, problem):

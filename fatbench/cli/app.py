@@ -12,6 +12,7 @@ from fatbench.cli.compare import compare
 from fatbench.cli.complaint import INTERRUPTED, complain, say
 from fatbench.cli.listing import list_things, show
 from fatbench.cli.run import run
+from fatbench.cli.time import time_steps
 
 # Click's ClickException, wherever this version of typer keeps its click: some depend on it, some bring their own.
 _CommandLineError: Any = typer.BadParameter.__mro__[2]
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command(name="run")(run)
 app.command(name="compare")(compare)
+app.command(name="time")(time_steps)
 app.command(name="list")(list_things)
 app.command(name="show")(show)
 

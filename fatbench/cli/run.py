@@ -65,6 +65,10 @@ def run(
         typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
+    calibration: Annotated[
+        float,
+        typer.Option(min=0, max=60, help="Seconds to find the device's peak, once, for MFU; 0: none."),
+    ] = 5.0,
     target: Annotated[
         str | None, typer.Option(help="Stop once the validation probe reaches it, as 'pgd-10>=0.45'.")
     ] = None,
@@ -119,6 +123,7 @@ def run(
         typer.echo(_json_list(specs))
         return
     options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
+    options["calibration_seconds"] = calibration
     raise typer.Exit(_run_all(specs, json=json, quiet=quiet, **options))
 
 

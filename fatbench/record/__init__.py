@@ -3,6 +3,8 @@
 Records come from strangers: they are validated on reading, and nothing in them is ever executed.
 """
 
+# ruff: noqa: RUF012  (pydantic copies a default for every record; ruff does not see that `Part` is pydantic's)
+
 import json
 from pathlib import Path
 from typing import Annotated, Literal

@@ -9,6 +9,8 @@ from fatbench.report.configuration import Configuration, names
 from fatbench.report.plain import plain
 from fatbench.report.statistics import deviation, mean, wilson
 
+NOISY = "noisy"  # among a row's events: the time of a finished run is not to be relied on
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -78,7 +80,8 @@ def aggregate(label: str, configuration: Configuration, records: Sequence[Record
 
 
 def _kinds(record: Record) -> set[str]:
-    return {plain(event.kind) for event in record.events if event.kind != record.status}
+    noisy = record.status == "finished" and record.throughput is not None and record.throughput.noisy
+    return {plain(event.kind) for event in record.events if event.kind != record.status} | ({NOISY} if noisy else set())
 
 
 def _spread(values: Sequence[float]) -> Spread | None:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fatbench.report.aggregate import Accuracy, Row
+from fatbench.report.aggregate import NOISY, Accuracy, Row
 from fatbench.report.comparison import Group
 from fatbench.report.plain import plain
 from fatbench.report.setting import Setting
 
 NONE = "-"
+_NOISY = "*"  # beside a time
 _UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0))
+_PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _UP_TO = 600  # of a unit; then the next
 Cell = tuple[str, ...]  # lines where space is short, else joined; numbers are never cut
 
@@ -55,7 +57,9 @@ def footnotes(group: Group) -> list[str]:
     several = len({row.model for row in group.rows}) > 1
     shown = base is not None and group.setting.epochs is not None
     relative = f"x faster: than {base.label}{f' on {base.model}' if several else ''}" if base and shown else ""
-    return [line for line in (relative, *group.notes) if line]
+    noisy = any(NOISY in row.events and row.train_seconds for row in group.rows)
+    doubt = f"{_NOISY} noisy: uneven in pace, or throttled; do not rely on this speed" if noisy else ""
+    return [line for line in (relative, doubt, *group.notes) if line]
 
 
 def legend(groups: Sequence[Group]) -> str:
@@ -91,6 +95,12 @@ def duration(seconds: float) -> str:
     """Return seconds as people write them: "0.42 s", "12.3 s", "45.0 min"."""
     name, size = _unit(seconds)
     return f"{seconds / size:.{_decimals(seconds / size)}f} {name}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Return a large number of `unit` as people write it: "18.1 GFLOP/s", "640 J"."""
+    prefix, size = next((one for one in _PREFIXES if value >= one[1]), ("", 1.0))
+    return f"{value / size:.{_decimals(value / size)}f} {prefix}{unit}"
 
 
 def evaluation_title(name: str) -> str:
@@ -132,7 +142,7 @@ def _times(rows: Sequence[Row]) -> Column:
             return NONE
         decimals = _decimals(time.mean / size)
         spread = f" ± {time.std / size:.{decimals}f}" if time.std is not None else ""
-        return f"{time.mean / size:.{decimals}f}{spread}"
+        return f"{time.mean / size:.{decimals}f}{spread}{_NOISY * (NOISY in row.events)}"
 
     return _column(f"time, {name}", rows, text)
 

@@ -17,7 +17,8 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Among them: id, status, method, model, dataset, seed, eps (text) and epsilon, `hyper_<name>`, `<phase>_seconds`
     (train_seconds is the time that methods are compared by), `<evaluation>_correct`, `_total` and `_seconds`
-    (pgd_20_correct), passes as `<direction>_samples`, `<memory>_bytes`, and the machine.
+    (pgd_20_correct), passes as `<direction>_samples`, `<memory>_bytes`, the fields of throughput and compute under
+    their own names (images_per_second, noisy, mfu), energy_joules, and the machine.
     """
     import pandas as pd  # half a second that `fatbench --help` need not pay
 
@@ -49,7 +50,13 @@ def _effort(record: Record) -> dict[str, Any]:
     memory = {_snake(f"{name}_bytes"): value for name, value in record.memory.items()}
     counts = {"parameters": record.parameters, "steps": record.steps, "data_passes": record.data_passes}
     events = ",".join(sorted({event.kind for event in record.events}))
-    return {"stopped_by": record.budget.stopped_by, "events": events, **counts, **times, **passes, **memory}
+    ends = {"stopped_by": record.budget.stopped_by, "events": events}
+    return ends | counts | times | passes | memory | _pace(record)
+
+
+def _pace(record: Record) -> dict[str, Any]:
+    pace = dict(record.throughput or {})
+    return pace | dict(record.compute or {}) | {"energy_joules": record.energy_joules}
 
 
 def _scores(record: Record) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench.record import Record
-from fatbench.report.cells import duration, evaluation_title, interval, percent
+from fatbench.report.cells import duration, evaluation_title, interval, percent, quantity
 from fatbench.report.curve import sparkline
 from fatbench.report.plain import plain
 from fatbench.report.statistics import wilson
@@ -57,16 +57,36 @@ def _training(record: Record) -> Iterator[Line]:
     if not images:
         yield "training", "no step taken"
         return
-    rate = f", {images / seconds:,.0f} images/s" if seconds else ""
+    rate = f", {images / seconds:,.0f} images/s" if seconds and not record.throughput else ""
     yield "training", f"{duration(seconds)}, {record.steps:,} steps, {record.data_passes:.4g} data passes{rate}"
     each = [f"{count / images:.3g} {name.replace('_', ' ')}" for name, count in record.passes]
     yield "passes", f"{', '.join(each)} per image and step"
+    yield from _pace(record)
     others = [f"{name} {duration(value)}" for name, value in record.timing if name != "train" and value]
     if others:
         yield "off the clock", ", ".join(others)
     if record.memory:
         peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in record.memory.items()]
         yield "peak memory", plain(", ".join(peaks))
+
+
+def _pace(record: Record) -> Iterator[Line]:
+    pace, compute = record.throughput, record.compute
+    if pace:
+        blocks = f"{pace.blocks} block{'s' * (pace.blocks != 1)}"
+        even = "too few to tell how even" if pace.spread is None else f"spread {pace.spread:.1%}"
+        yield "speed", f"{pace.images_per_second:,.0f} images/s, median of {blocks}, {even}"
+        if pace.noisy:
+            throttled = any(event.kind == "throttled" for event in record.events)
+            why = "the device was throttled" if throttled else "its pace was uneven, as beside other work"
+            yield "noisy", f"do not rely on the speed of this run: {why}"
+    if compute:
+        peak, mfu, share = compute.peak_flops_per_second, compute.mfu, ""
+        if peak is not None and mfu is not None:
+            share = f", {mfu:.1%} (MFU) of the {quantity(peak, 'FLOP/s')} that matrix products reach here"
+        yield "compute", f"{quantity(compute.flops_per_second, 'FLOP/s')}{share}"
+    if record.energy_joules is not None:
+        yield "energy", f"{quantity(record.energy_joules, 'J')} of the GPU while it trained"
 
 
 def _scores(record: Record) -> Table:

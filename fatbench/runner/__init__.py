@@ -1,10 +1,7 @@
 """run(spec) -> Record: the only place where everything meets."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.errors import UsageError
@@ -18,6 +15,7 @@ from fatbench.runner.goal import Goal
 from fatbench.runner.journal import Journal, failures_recorded, open_journal
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
+from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
 from fatbench.training.checkpoint import save_weights
 from fatbench.training.engine.preparation import fast_kernels, prepare
@@ -48,14 +46,14 @@ def run(
         KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted".
     """
     observer = observer or Observer()
-    with _threads(spec.threads):
-        observer.stage("setting up")
-        with training_memory_explained(spec):
-            bench = set_up(spec, data_dir, download)
-        known = None if force else _stored(bench, output)
-        if known is not None:
-            observer.reused(known)
-            return known
+    observer.stage("setting up")
+    with threads(spec.threads), training_memory_explained(spec):
+        bench = set_up(spec, data_dir, download)
+    known = None if force else _stored(bench, output)
+    if known is not None:
+        observer.reused(known)
+        return known
+    with threads(spec.threads or sensible_threads(bench)):
         journal = open_journal(bench, output)
         with failures_recorded(journal):
             with training_memory_explained(spec):
@@ -188,14 +186,3 @@ def _divergence(pulse: Pulse) -> Event:
 
 def _memory(bench: Bench, phase: str) -> dict[str, int]:
     return {f"{phase}_{name}": size for name, size in peak_memory(bench.device).items()}
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Compute with so many CPU threads, then with as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

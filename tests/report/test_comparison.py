@@ -7,7 +7,7 @@ from fatbench.errors import UsageError
 from fatbench.report.comparison import compare
 from fatbench.report.statistics import wilson
 
-from .records import DATA, MACHINE, event, record, score, study
+from .records import DATA, MACHINE, event, measured, record, score, study
 
 
 def only(records, **how):
@@ -281,3 +281,10 @@ def test_two_thousand_records_take_less_than_three_seconds():
     assert time.process_time() - start < 3
     assert len(group.rows) == 400
     assert not group.notes
+
+
+def test_noise_is_told_of_the_runs_whose_time_counts():
+    diverged = record(seed=2, status="diverged", fields=measured(noisy=True))
+    [row] = only([record(fields=measured(noisy=True)), record(seed=1, fields=measured()), diverged]).rows
+    assert row.events == {"noisy": 1}
+    assert only([record(seed=1, fields=measured(noisy=None)), diverged]).rows[0].events == {}

@@ -3,7 +3,7 @@ import pytest
 
 from fatbench.report.frame import frame
 
-from .records import record, score, study
+from .records import measured, record, score, study
 
 
 def test_a_line_per_record_with_raw_numbers():
@@ -36,6 +36,14 @@ def test_a_time_budget_is_not_the_time_taken():
 
 def test_a_score_may_not_pose_as_a_time():
     assert frame([record(fields={"scores": {"train": score(1, seconds=99.0)}})]).train_seconds[0] == 3.0
+
+
+def test_what_was_measured_has_columns_and_older_records_lack_it():
+    found = frame([record(fields=measured(noisy=True)), record(seed=1)])
+    first = found.iloc[0]
+    assert (first.images_per_second, first.blocks, first.noisy) == (6213.4, 12, True)
+    assert (first.flops, first.mfu, first.energy_joules) == (8.1e10, 0.3467, 1234.5)
+    assert found.loc[1, ["images_per_second", "noisy", "mfu", "energy_joules"]].isna().all()
 
 
 def test_no_records_make_an_empty_frame():

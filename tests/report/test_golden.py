@@ -12,7 +12,7 @@ from fatbench.report import render
 from fatbench.report.comparison import compare
 from fatbench.report.panel import panel
 
-from .records import event, probe, record, score, study
+from .records import event, measured, probe, record, score, study
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -51,6 +51,23 @@ def one_run():
     return record(seed=3, fields=fields)
 
 
+def throttled_run():
+    """Return a run with a full account of what it cost, on a GPU that grew hot."""
+    events = [event("throttled", detail="hardware slowdown, hardware thermal slowdown")]
+    return record(fields=measured(noisy=True, events=events))
+
+
+def noisy_study():
+    """Return runs of which one of two seeds was disturbed, one run was quiet, and of one nothing is known."""
+    trades = {"method": "trades", "seconds": 9.0}
+    return [
+        record(fields=measured(noisy=True)),
+        record(seed=1, fields=measured()),
+        record(**trades, fields=measured(noisy=None)),
+        record(method="standard", seconds=1.0, fields=measured(noisy=False)),
+    ]
+
+
 def printed(*renderables, width=100):
     console = Console(width=width, file=io.StringIO(), record=True, force_terminal=False, legacy_windows=False)
     for one in renderables:
@@ -65,10 +82,13 @@ def printed(*renderables, width=100):
         ("study-100.txt", lambda: printed(*render.tables(compare(study())))),
         ("study-60.txt", lambda: printed(*render.tables(compare(study())), width=60)),
         ("attacks-100.txt", lambda: printed(*render.tables(compare(many_attacks())))),
+        ("noisy-100.txt", lambda: printed(*render.tables(compare(noisy_study())))),
+        ("noisy.md", lambda: render.markdown(compare(noisy_study()))),
         ("study.md", lambda: render.markdown(compare(study()))),
         ("study.csv", lambda: render.csv(compare(study()))),
         ("study.json", lambda: render.json(compare(study()))),
         ("panel.txt", lambda: printed(panel(one_run(), Path("results/one.json")))),
+        ("panel-throttled.txt", lambda: printed(panel(throttled_run()))),
         (
             "panel-running.txt",
             lambda: printed(panel(record(status="running", machine=None, data=None, limit_train=500))),

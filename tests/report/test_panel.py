@@ -6,7 +6,7 @@ from rich.console import Console
 from fatbench.report.curve import sparkline
 from fatbench.report.panel import panel
 
-from .records import event, record, score
+from .records import event, measured, record, score
 
 
 def printed(one, width=100):
@@ -39,6 +39,34 @@ def test_throughput_counts_images_per_training_second():
 
 def test_a_run_that_stepped_in_no_time_has_no_rate():
     assert "images/s" not in printed(panel(record(seconds=0.0, fields={"steps": 1})))
+
+
+def test_a_measured_speed_takes_the_place_of_the_mean():
+    text = printed(panel(record(seconds=2.0, fields=measured())))
+    assert text.count("images/s") == 1
+    assert "6,213 images/s, median of 12 blocks, spread 2.0%" in text
+    assert "26.0 GFLOP/s, 34.7% (MFU) of the 75.0 GFLOP/s" in text
+    assert "1.23 kJ" in text
+    assert "noisy" not in text
+
+
+@pytest.mark.parametrize(
+    ("noisy", "events", "why"),
+    [(True, [], "its pace was uneven"), (True, [event("throttled")], "the device was throttled")],
+)
+def test_a_noisy_run_says_so_and_why(noisy, events, why):
+    text = printed(panel(record(fields=measured(noisy, events=events))), width=200)
+    assert f"noisy     do not rely on the speed of this run: {why}" in text
+    assert "spread 31.0%" in text
+
+
+def test_what_is_not_known_is_not_claimed():
+    compute = {"flops": 1e9, "flops_per_second": 5e8}
+    text = printed(panel(record(fields=measured(None, compute=compute, energy_joules=None))))
+    assert "too few to tell how even" in text
+    assert "500 MFLOP/s" in text
+    for unknown in ("noisy", "MFU", "energy"):
+        assert unknown not in text
 
 
 def test_another_version_of_the_attack_is_named():

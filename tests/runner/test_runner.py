@@ -1,6 +1,7 @@
 """Whole runs on the embedded data: what a seed fixes, what the clock counts, what a record holds."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,18 @@ import pytest
 import safetensors.torch
 import torch
 
+from fatbench import runner
 from fatbench.cli.resolve import Request, resolve
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.measuring import measuring
 from fatbench.record import Record, load
-from fatbench.runner import run
 from fatbench.runner.bench import set_up
 from fatbench.runner.goal import PROBES
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
+
+run = partial(runner.run, calibration_seconds=0.0)
 
 
 def make_spec(method: str, seed: int = 0, **flags: object) -> RunSpec:

@@ -55,7 +55,7 @@ class Frozen:
         self._net = fx.GraphModule(layers, graph, class_name="Frozen").eval()
         self._layers = [layer for layer in layers.values() if isinstance(layer, _Copy)]
         self._run = torch.compile(self._net, fullgraph=True, dynamic=False) if compiled else self._net
-        # Running statistics change without their versions' doing so, but then batch norm's count of batches changes too.
+        # Running statistics change without their versions' doing so; batch norm's count of batches then tells.
         self._sources = [*net.parameters(), *net.buffers()]
         self._versions: list[int] = []
 

@@ -1,0 +1,1 @@
+"""Measuring what a run costs: operations, speed, and the energy of the GPU."""

@@ -1,0 +1,33 @@
+"""How many CPU threads torch computes with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fatbench.metering.flops import counted_flops
+from fatbench.ops import evaluating
+from fatbench.runner.bench import Bench
+
+_TINY = 1e9  # FLOPs of a batch's forward; below it threads wait for each other longer than they compute
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads (None leaves it as it is), then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def sensible_threads(bench: Bench) -> int | None:
+    """Return 1 where a CPU would only lose time on threads, None where torch's own choice stands."""
+    if bench.device.type != "cpu":
+        return None
+    with evaluating(bench.model), counted_flops() as forward:
+        bench.model(torch.zeros(1, *bench.dataset.shape))
+    return 1 if forward.total * bench.spec.batch_size < _TINY else None

@@ -1,0 +1,173 @@
+"""How long an optimiser step takes, method beside method.
+
+Machines drift: clocks change, other programs come and go. So every method is timed in several short runs, the methods
+take turns, and two of them are compared turn by turn: what disturbed the one turn disturbed both.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, comb
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.runner.bench import set_up
+from fatbench.runner.memory import training_memory_explained
+from fatbench.runner.threads import threads
+from fatbench.spec import RunSpec
+from fatbench.training.clock import synchronize
+from fatbench.training.engine.preparation import fast_kernels, prepare
+from fatbench.training.loop import Training
+from fatbench.training.passes import count_passes
+
+SHORTEST_RUN = 0.3  # seconds; shorter ones measure the clock and the scheduler
+CONFIDENCE = 0.95
+_WARM_BATCHES, _WARM_SECONDS = 3, 1.0  # kernels are chosen and memory is found in the first batches
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median, and an interval that holds the true one with probability `confidence`."""
+
+    median: float
+    low: float
+    high: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What one optimiser step of a method costs here."""
+
+    spec: RunSpec
+    passes: dict[str, float]  # "forward", "input_backward", "weight_backward": passes of a batch
+    batches: int  # in every run
+    seconds: tuple[float, ...]  # per step, run by run
+
+    @property
+    def estimate(self) -> Estimate:
+        """Seconds per step."""
+        return estimate(self.seconds)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images trained on per second; a replayed one counts in every step."""
+        return self.spec.batch_size / self.estimate.median
+
+    def ratio_to(self, other: "StepTime") -> Estimate:
+        """How many times as long as `other`'s a step takes, from the runs side by side: for those that took turns."""
+        return estimate([mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)])
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A training that is set up to be timed."""
+
+    spec: RunSpec
+    device: torch.device
+    training: Training
+    passes: dict[str, float]  # per step, as in StepTime
+    updates: int  # optimiser steps that a batch is worth
+
+    def elapsed(self, batches: int, now: Callable[[], float] = time.perf_counter) -> float:
+        """Train on so many batches, wait for the device, and return how far the clock `now` went."""
+        with fast_kernels(self.spec):
+            synchronize(self.device)
+            started = now()
+            for _ in range(batches):
+                self.training.step_through_batch()
+            synchronize(self.device)
+            return now() - started
+
+    def warm_up(self) -> float:
+        """Train on a few batches, and return how many seconds the last one took."""
+        spent = [self.elapsed(1), self.elapsed(1)]
+        while len(spent) < _WARM_BATCHES and sum(spent) < _WARM_SECONDS:
+            spent.append(self.elapsed(1))
+        return spent[-1]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the median of one or more values, with its interval by order statistics.
+
+    The k-th smallest and k-th largest of n enclose the true median unless fewer than k values fell on one side of it,
+    which is binomial, whatever the distribution (David & Nagaraja, Order Statistics, 2003, 7.1). Taken is the largest k
+    that reaches 95%; below six values none does, and the extremes have less: `confidence` says how much.
+    """
+    ordered, n = sorted(values), len(values)
+    k, outside = 1, 2 / 2**n
+    while k + 1 <= n // 2 and outside + 2 * comb(n, k) / 2**n <= 1 - CONFIDENCE:
+        outside += 2 * comb(n, k) / 2**n
+        k += 1
+    return Estimate(median(ordered), ordered[k - 1], ordered[n - k], 1 - outside)
+
+
+def contend(spec: RunSpec, *, data_dir: Path | None = None, download: bool = False) -> Contender:
+    """Return the training of `spec`, its passes counted and its engine prepared, but cold.
+
+    Its budget should be too long to end, and torch's threads are the caller's.
+
+    Raises:
+        FatbenchError: it cannot be set up, or its method breaks the contract.
+    """
+    with training_memory_explained(spec):
+        bench = set_up(spec, data_dir, download)
+        training = bench.training()
+        with isolated_randomness(spec.seed, bench.device):
+            cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+            prepare(training, cost.updates, spec)
+    images = spec.batch_size * cost.updates
+    passes = {name: samples / images for name, samples in cost.passes.model_dump().items()}
+    return Contender(spec, bench.device, training, passes, cost.updates)
+
+
+def time_methods(
+    specs: Sequence[RunSpec],
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    runs: int = 5,
+    batches: int | None = None,
+    interleave: bool = True,
+    watch: Callable[[str], None] = lambda _: None,
+) -> list[StepTime]:
+    """Return how long an optimiser step of every spec takes, in their order. Nothing is recorded or evaluated.
+
+    Args:
+        specs: one per method; their budgets should be too long to end, and all use the first one's threads.
+        data_dir, download: as for `run`.
+        runs: timed runs of each.
+        batches: of every run; None is as many as take SHORTEST_RUN seconds.
+        interleave: let the methods take turns; otherwise each has all its runs at once.
+        watch: told what is going on, for people.
+
+    Raises:
+        FatbenchError: a spec cannot be set up or run.
+    """
+    with threads(specs[0].threads):
+        contenders = []
+        for spec in specs:
+            watch(f"setting {spec.method} up")
+            contenders.append(contend(spec, data_dir=data_dir, download=download))
+        watch("warming up")  # all before any is timed: preparing one may drop compiled code of another
+        batch_seconds = [one.warm_up() for one in contenders]
+        lengths = [batches or ceil(SHORTEST_RUN / one) for one in batch_seconds]
+        seconds: list[list[float]] = [[] for _ in contenders]
+        for done, index in enumerate(_turns(len(contenders), runs, interleave)):
+            watch(f"run {done + 1} of {runs * len(contenders)}")
+            one, length = contenders[index], lengths[index]
+            seconds[index].append(one.elapsed(length) / (length * one.updates))
+    return [
+        StepTime(one.spec, one.passes, length, tuple(times))
+        for one, length, times in zip(contenders, lengths, seconds, strict=True)
+    ]
+
+
+def _turns(contenders: int, runs: int, interleave: bool) -> Iterable[int]:
+    """Yield who runs next; who was first in one round is last in the next, so that being first gains nothing."""
+    if not interleave:
+        return (index for index in range(contenders) for _ in range(runs))
+    return (index for turn in range(runs) for index in range(contenders)[:: 1 if turn % 2 == 0 else -1])
