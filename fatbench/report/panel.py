@@ -50,6 +50,24 @@ def _what(record: Record) -> Iterator[Line]:
     yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.schedule}, seed {spec.seed}"
     stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
     yield "budget", f"{spec.budget}{stopped}"
+    if record.target:
+        at = record.target.train_seconds
+        yield "target", f"{plain(record.target.target)} {'not reached' if at is None else f'after {duration(at)}'}"
+    yield from _engine(record)
+
+
+def _engine(record: Record) -> Iterator[Line]:
+    engine = record.engine
+    if engine is None or engine.name == "reference":
+        return
+    on = [plain(part) for part, in_force in engine.in_force.items() if in_force]
+    yield "engine", f"{plain(engine.name)}: {', '.join(on) or 'nothing in force'}"
+    for part, why in engine.notes.items():
+        yield "", f"no {plain(part)}: {plain(why)}"
+    costs = {"compiled": engine.compile_seconds, "captured": engine.capture_seconds}
+    spent = [f"{what} in {duration(seconds)}" for what, seconds in costs.items() if seconds]
+    if spent:
+        yield "", ", ".join(spent)
 
 
 def _training(record: Record) -> Iterator[Line]:

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from fatbench.record import EngineInfo, TargetInfo
 from fatbench.report.curve import sparkline
 from fatbench.report.panel import panel
 
@@ -58,6 +59,28 @@ def test_a_noisy_run_says_so_and_why(noisy, events, why):
     text = printed(panel(record(fields=measured(noisy, events=events))), width=200)
     assert f"noisy     do not rely on the speed of this run: {why}" in text
     assert "spread 31.0%" in text
+
+
+def test_the_fast_engine_says_what_is_on_what_is_not_and_what_it_cost():
+    info = EngineInfo(
+        name="fast",
+        precision="bf16",
+        in_force={"fold": True, "shadow": True, "graph": False},
+        notes={"graph": "CUDA graphs need a GPU"},
+        compile_seconds=12.5,
+    )
+    text = printed(panel(record(fields={"engine": info})))
+    assert "fast: fold, shadow" in text
+    assert "no graph: CUDA graphs need a GPU" in text
+    assert "compiled in 12.5 s" in text
+    assert "captured" not in text
+    assert "engine" not in printed(panel(record(fields={"engine": EngineInfo(name="reference", precision="fp32")})))
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(12.0, "after 12.0 s"), (None, "not reached")])
+def test_a_target_says_when_it_was_reached(seconds, words):
+    target = TargetInfo(target="pgd-10>=0.45", reached=seconds is not None, train_seconds=seconds)
+    assert f"pgd-10>=0.45 {words}" in printed(panel(record(fields={"target": target})))
 
 
 def test_what_is_not_known_is_not_claimed():
