@@ -18,7 +18,7 @@ def table() -> str:
 
 def committed() -> list[Path]:
     """Return the records that git knows: `make demo` leaves one beside them."""
-    command = ["git", "-C", str(ROOT), "ls-files", "results/*.json"]
+    command = ["git", "-C", str(ROOT), "ls-files", ":(glob)results/*.json"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - a constant
     return sorted(ROOT / line for line in listed.stdout.splitlines())
 

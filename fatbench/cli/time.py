@@ -102,7 +102,7 @@ def _measure(specs: list[RunSpec], **options: Any) -> tuple[list[StepTime], Envi
     # What a user's own method or model prints is no result: stdout is for the table.
     with redirect_stdout(sys.stderr), Console(stderr=True).status("") as status:
         times = time_methods(specs, watch=status.update, **options)
-    with threads(specs[0].threads):
+    with threads(times[0].threads):  # which the environment tells of
         return times, describe_environment(torch.device(specs[0].device))
 
 

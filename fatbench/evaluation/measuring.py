@@ -21,7 +21,9 @@ def measuring(model: Classifier) -> Iterator[None]:
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     tf32 = [backend.allow_tf32 for backend in backends]
+    searching = torch.backends.cudnn.benchmark
     try:
+        torch.backends.cudnn.benchmark = False  # attacks drop images as they fall: every size would be searched for
         for backend in backends:
             backend.allow_tf32 = False
         for parameter in frozen:
@@ -31,6 +33,7 @@ def measuring(model: Classifier) -> Iterator[None]:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+        torch.backends.cudnn.benchmark = searching
         for backend, allowed in zip(backends, tf32, strict=True):
             backend.allow_tf32 = allowed
 

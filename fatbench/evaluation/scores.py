@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_pgd
-from fatbench.evaluation.autoattack import VERSION, run_autoattack
 from fatbench.evaluation.measuring import isolated_randomness, measuring
 from fatbench.models.classifier import Classifier
 from fatbench.record import Fact, Score
@@ -71,6 +70,8 @@ class Exam:
         return correct
 
     def _autoattack(self, model: Classifier, watch: Watch) -> Score:
+        from fatbench.evaluation.autoattack import VERSION, run_autoattack  # with a library that nothing else needs
+
         def hear(part: str, standing: int) -> None:
             watch(len(self.x) - standing, len(self.x), part)
 

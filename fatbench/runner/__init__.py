@@ -85,8 +85,9 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
     reset_peak_memory(bench.device)
     observer.stage("warming up")
     account = _warm_up(bench)
-    training, goal = bench.training(), Goal(bench.spec)
+    goal = Goal(bench.spec)
     with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
+        training = bench.training()
         journal.note(engine=prepare(training, account.cost.updates, bench.spec))
 
     def watch(pulse: Pulse) -> None:
@@ -152,7 +153,8 @@ def _warm_up(bench: Bench) -> Account:
 
     The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
     """
-    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), counted_flops() as flops:
+    kernels, randomness = fast_kernels(bench.spec), isolated_randomness(bench.spec.seed, bench.device)
+    with bench.clock.phase("warmup"), kernels, randomness, counted_flops() as flops:
         cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
     return Account(bench, cost, flops.total)
 

@@ -16,7 +16,7 @@ import torch
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.runner.bench import set_up
 from fatbench.runner.memory import training_memory_explained
-from fatbench.runner.threads import threads
+from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.preparation import fast_kernels, prepare
@@ -44,6 +44,7 @@ class StepTime:
 
     spec: RunSpec
     passes: dict[str, float]  # "forward", "input_backward", "weight_backward": passes of a batch
+    threads: int  # of the CPU
     batches: int  # in every run
     seconds: tuple[float, ...]  # per step, run by run
 
@@ -69,12 +70,13 @@ class Contender:
     spec: RunSpec
     device: torch.device
     training: Training
+    threads: int  # of the CPU, as a run would have
     passes: dict[str, float]  # per step, as in StepTime
     updates: int  # optimiser steps that a batch is worth
 
     def elapsed(self, batches: int, now: Callable[[], float] = time.perf_counter) -> float:
         """Train on so many batches, wait for the device, and return how far the clock `now` went."""
-        with fast_kernels(self.spec):
+        with threads(self.threads), fast_kernels(self.spec):
             synchronize(self.device)
             started = now()
             for _ in range(batches):
@@ -83,8 +85,11 @@ class Contender:
             return now() - started
 
     def warm_up(self) -> float:
-        """Train on a few batches, and return how many seconds the last one took."""
-        spent = [self.elapsed(1), self.elapsed(1)]
+        """Train on a few batches, and return how many seconds the last one took.
+
+        One batch at least: `contend` has done one already. Compiled code may have to be compiled again in it.
+        """
+        spent = [self.elapsed(1) for _ in range(2 if self.spec.compile else 1)]
         while len(spent) < _WARM_BATCHES and sum(spent) < _WARM_SECONDS:
             spent.append(self.elapsed(1))
         return spent[-1]
@@ -108,20 +113,21 @@ def estimate(values: Sequence[float]) -> Estimate:
 def contend(spec: RunSpec, *, data_dir: Path | None = None, download: bool = False) -> Contender:
     """Return the training of `spec`, its passes counted and its engine prepared, but cold.
 
-    Its budget should be too long to end, and torch's threads are the caller's.
+    Its budget should be too long to end.
 
     Raises:
         FatbenchError: it cannot be set up, or its method breaks the contract.
     """
-    with training_memory_explained(spec):
+    with threads(spec.threads), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
+        number = spec.threads or sensible_threads(bench) or torch.get_num_threads()
         training = bench.training()
-        with isolated_randomness(spec.seed, bench.device):
+        with threads(number), fast_kernels(spec), isolated_randomness(spec.seed, bench.device):
             cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
             prepare(training, cost.updates, spec)
     images = spec.batch_size * cost.updates
     passes = {name: samples / images for name, samples in cost.passes.model_dump().items()}
-    return Contender(spec, bench.device, training, passes, cost.updates)
+    return Contender(spec, bench.device, training, number, passes, cost.updates)
 
 
 def time_methods(
@@ -137,7 +143,7 @@ def time_methods(
     """Return how long an optimiser step of every spec takes, in their order. Nothing is recorded or evaluated.
 
     Args:
-        specs: one per method; their budgets should be too long to end, and all use the first one's threads.
+        specs: one per method; their budgets should be too long to end.
         data_dir, download: as for `run`.
         runs: timed runs of each.
         batches: of every run; None is as many as take SHORTEST_RUN seconds.
@@ -147,21 +153,20 @@ def time_methods(
     Raises:
         FatbenchError: a spec cannot be set up or run.
     """
-    with threads(specs[0].threads):
-        contenders = []
-        for spec in specs:
-            watch(f"setting {spec.method} up")
-            contenders.append(contend(spec, data_dir=data_dir, download=download))
-        watch("warming up")  # all before any is timed: preparing one may drop compiled code of another
-        batch_seconds = [one.warm_up() for one in contenders]
-        lengths = [batches or ceil(SHORTEST_RUN / one) for one in batch_seconds]
-        seconds: list[list[float]] = [[] for _ in contenders]
-        for done, index in enumerate(_turns(len(contenders), runs, interleave)):
-            watch(f"run {done + 1} of {runs * len(contenders)}")
-            one, length = contenders[index], lengths[index]
-            seconds[index].append(one.elapsed(length) / (length * one.updates))
+    contenders = []
+    for spec in specs:
+        watch(f"setting {spec.method} up")
+        contenders.append(contend(spec, data_dir=data_dir, download=download))
+    watch("warming up")  # all before any is timed: preparing one may drop compiled code of another
+    batch_seconds = [one.warm_up() for one in contenders]
+    lengths = [batches or ceil(SHORTEST_RUN / one) for one in batch_seconds]
+    seconds: list[list[float]] = [[] for _ in contenders]
+    for done, index in enumerate(_turns(len(contenders), runs, interleave)):
+        one, length = contenders[index], lengths[index]
+        watch(f"run {done + 1} of {runs * len(contenders)}: {one.spec.method}")
+        seconds[index].append(one.elapsed(length) / (length * one.updates))
     return [
-        StepTime(one.spec, one.passes, length, tuple(times))
+        StepTime(one.spec, one.passes, one.threads, length, tuple(times))
         for one, length, times in zip(contenders, lengths, seconds, strict=True)
     ]
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from fatbench.data.loader import Loader, Plan
 from fatbench.errors import InvalidRunError
@@ -71,27 +72,33 @@ class Training:
             end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says whether
                 the run's target has been reached.
         """
-        watched = time.perf_counter()
         with self.clock.phase("train"):
-            self._advance()
-            while not self._spent:
-                epoch = self._epoch
-                self.step_through_batch()
-                at_epoch_end = self._epoch > epoch or self._spent
-                if not at_epoch_end and time.perf_counter() - watched < _WATCH_SECONDS:
-                    continue
-                watched = time.perf_counter()
-                pulse = self.pulse()
-                if not math.isfinite(pulse.loss) or (at_epoch_end and not self._weights_finite()):
-                    return "diverged"
-                watch(pulse)
-                if at_epoch_end:
-                    self._loss_sum.zero_()
-                    self._loss_steps = 0
-                    with self.clock.phase("probe"):
-                        reached = end_epoch(pulse)
-                    if reached:
-                        return "target"
+            stopped_by = self._run(watch, end_epoch)
+        self.optimizer.zero_grad()  # gradients lie in a captured graph's memory, which evaluation may want
+        self.captured = None
+        return stopped_by
+
+    def _run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], bool]) -> StoppedBy:
+        watched = time.perf_counter()
+        self._advance()
+        while not self._spent:
+            epoch = self._epoch
+            self.step_through_batch()
+            at_epoch_end = self._epoch > epoch or self._spent
+            if not at_epoch_end and time.perf_counter() - watched < _WATCH_SECONDS:
+                continue
+            watched = time.perf_counter()
+            pulse = self.pulse()
+            if not math.isfinite(pulse.loss) or (at_epoch_end and not self._weights_finite()):
+                return "diverged"
+            watch(pulse)
+            if at_epoch_end:
+                self._loss_sum.zero_()
+                self._loss_steps = 0
+                with self.clock.phase("probe"):
+                    reached = end_epoch(pulse)
+                if reached:
+                    return "target"
         return self.budget.kind
 
     def pulse(self) -> Pulse:
@@ -129,12 +136,14 @@ class Training:
             raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
         if self.pacer is not None:
             self.pacer.lap()
+            self._advance()  # what is in flight has become known
 
     def work(self, plan: Plan, pace: Tensor) -> None:
         """All that a batch needs of the device, in place; progress and rate of each step stand in `pace`, (updates, 2).
 
         What the host keeps count of is not touched.
         """
+        increment_version(self.state())  # whatever copies weights copies them anew, in every replay too
         self._follow(pace[0])
         for step, _ in enumerate(self._updates(self.loader.gather(plan)), start=1):
             if step < len(pace):

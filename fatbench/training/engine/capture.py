@@ -8,12 +8,17 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from fatbench.data.loader import Plan
+from fatbench.errors import InvalidRunError, one_line
 
 _WARM_UPS = 3  # lazy initialisation, cuDNN's choice of algorithms and the allocator have settled by then
 
 Work = Callable[[Plan, Tensor], None]
 """Carries out a plan, taking progress and learning rate of its steps from the rows of the tensor (updates, 2)."""
 Recorder = Callable[[Callable[[], None], torch.device], Callable[[], None]]
+
+
+class CannotCaptureError(Exception):
+    """The work is not of the kind that a CUDA graph can hold; the message says why."""
 
 
 class CapturedBatch:
@@ -38,7 +43,7 @@ class CapturedBatch:
             record: returns what replays a function; a CUDA graph by default.
 
         Raises:
-            RuntimeError: it waits for the device, or does something else that a graph cannot hold.
+            CannotCaptureError, InvalidRunError: see `record_cuda_graph`.
         """
         device = plan.rows.device
         self.updates = updates
@@ -63,21 +68,37 @@ def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callabl
     """Return what replays `work` on the GPU `device`; it is done three times before it is recorded.
 
     Raises:
-        RuntimeError: it cannot be recorded.
+        CannotCaptureError: it waits for the device, which no graph can hold.
+        InvalidRunError: the recording broke off, after which torch's generators are in no state to go on.
     """
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS - 1):
-            work()
-        with _waiting_forbidden():  # a failed capture leaves more behind than a failed rehearsal
-            work()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    torch.cuda.synchronize(device)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS - 1):
+                work()
+            _rehearse(work)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                work()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise InvalidRunError(f"recording a CUDA graph failed; --without graph does without: {error}") from error
     return graph.replay
+
+
+def _rehearse(work: Callable[[], None]) -> None:
+    """Do `work` once; what it may not do in a recording is found while it can still be done without one."""
+    try:
+        with _waiting_forbidden():
+            work()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise CannotCaptureError(one_line(f"it waits for the device: {error}")) from error
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from fatbench.models.classifier import Classifier
 from fatbench.ops import weights_constant
 from fatbench.spec import Toggle
 from fatbench.training.engine.frozen import CannotFreezeError, Frozen
-from fatbench.training.engine.live import Live
+from fatbench.training.engine.live import Live, places
+from fatbench.training.engine.trial import Answer, objection
+
+_TRIED_ON = 8  # images
 
 
 class FastModel(nn.Module):
@@ -17,6 +20,9 @@ class FastModel(nn.Module):
     of the weights are used into which batch norm is folded; otherwise the weights themselves, in bf16 by their shadows.
     What is stale is known from torch's version counters, so a method may change weights too; whatever changes weights
     unseen by them, as a fused optimiser and a replayed CUDA graph do, is to say so by `increment_version`.
+
+    Each of these ways is tried on the first images that the model sees; where one does not give what the network gives
+    without it, it is not taken, and `notes` says why.
     """
 
     def __init__(
@@ -27,7 +33,7 @@ class FastModel(nn.Module):
         compiled: bool = False,
         stem_channels: int = 0,
     ) -> None:
-        """Take the classifier over: its weights' memory format changes, in place.
+        """Take the classifier over: the memory format of its weights may change, in place.
 
         Args:
             classifier: the model.
@@ -38,19 +44,27 @@ class FastModel(nn.Module):
         super().__init__()
         self.classifier = classifier  # registered: train(), eval() and parameters() reach it
         self.notes: dict[str, str] = {}  # toggle -> why it is not in force
-        net, bf16 = classifier.net, classifier.precision == "bf16"
-        self._format = torch.contiguous_format if "channels-last" in without else torch.channels_last
-        net.to(memory_format=self._format)
-        self._live = Live(net, bf16=bf16, shadow="shadow" not in without, compiled=compiled)
+        self._without = without
+        self._compiled = compiled
+        self._stem_channels = stem_channels
+        self._modules_below = list(classifier.net.modules())
+        self._own = [(place, place.parameter) for place in places(classifier.net).values()]
+        self._settled = False
+        self._format = torch.contiguous_format
+        self._live: Live | None = None
         self._frozen: Frozen | None = None
-        if "fold" not in without:
-            self._freeze(torch.bfloat16 if bf16 else _dtype(net), stem_channels, compiled)
-        self._modules_below = list(net.modules())
 
-    @property
-    def has_shadows(self) -> bool:
-        """Whether weights have bfloat16 shadows."""
-        return self._live.has_shadows
+    def forward(self, x: Tensor) -> Tensor:
+        if not self._settled:
+            self._settle(x.detach()[:_TRIED_ON])
+        if self._live is None:
+            logits: Tensor = self.classifier(x)
+            return logits
+        normalised = self.classifier.normalise(x).contiguous(memory_format=self._format)
+        constant = weights_constant()
+        if self._frozen and constant and self._is_itself_at_rest():
+            return self._frozen(normalised)
+        return self._live(normalised, constant=constant)
 
     @property
     def folds(self) -> bool:
@@ -58,28 +72,90 @@ class FastModel(nn.Module):
         return self._frozen is not None
 
     @property
-    def pads_stem(self) -> bool:
-        """Whether eval-mode attacks pad the image's channels with zeros."""
-        return self._frozen is not None and self._frozen.pads_stem
+    def in_force(self) -> dict[str, bool]:
+        """Which of the ways are taken; known after the first forward."""
+        return {
+            "channels-last": self._format == torch.channels_last,
+            "shadow": self._live is not None and self._live.has_shadows,
+            "fold": self.folds,
+            "pad-stem": self._frozen is not None and self._frozen.pads_stem,
+            "compile": self._compiled and self._live is not None,
+        }
 
-    def forward(self, x: Tensor) -> Tensor:
-        normalised = self.classifier.normalise(x).contiguous(memory_format=self._format)
-        constant = weights_constant()
-        if self._frozen and constant and not any(module.training for module in self._modules_below):
-            return self._frozen(normalised)
-        return self._live(normalised, constant=constant)
+    def _is_itself_at_rest(self) -> bool:
+        """Whether everything is in eval mode and nothing stands in a parameter's place, as in `functional_call`."""
+        resting = not any(module.training for module in self._modules_below)
+        return resting and all(place.parameter is parameter for place, parameter in self._own)
 
-    def _freeze(self, dtype: torch.dtype, stem_channels: int, compiled: bool) -> None:
-        try:
-            frozen = Frozen(self.classifier.net, dtype, stem_channels=stem_channels, compiled=compiled)
-        except CannotFreezeError as error:
-            self.notes["fold"] = str(error)
+    def _settle(self, x: Tensor) -> None:
+        """Try each way on the images x, and take those that give what the classifier gives."""
+        self._settled = True
+        if any(_has_hooks(module) for module in self._modules_below):
+            self._refuse("the network has hooks, which must run", "channels-last", "shadow", "fold")
             return
-        if frozen.folded:
-            self._frozen = frozen
+        if "channels-last" not in self._without:
+            why_not = self._objection_to_live(x, torch.channels_last)
+            if why_not:
+                self._refuse(why_not, "channels-last")
+            else:
+                self._format = torch.channels_last
+        if self._format != torch.channels_last:
+            why_not = self._objection_to_live(x, self._format)
+            if why_not:
+                self._refuse(why_not, "shadow", "fold")
+                return
+        _set_format(self.classifier.net, self._format)
+        self._live = self._build_live(self.classifier, compiled=self._compiled)
+        if "fold" not in self._without:
+            self._try_to_freeze(x)
+
+    def _refuse(self, why: str, *ways: str) -> None:
+        self.notes |= {way: why for way in ways if way not in self._without}
+
+    def _build_live(self, classifier: Classifier, *, compiled: bool = False) -> Live:
+        bf16, shadow = classifier.precision == "bf16", "shadow" not in self._without
+        return Live(classifier.net, bf16=bf16, shadow=shadow, compiled=compiled)
+
+    def _build_frozen(self, classifier: Classifier, *, compiled: bool = False) -> Frozen:
+        net, bf16 = classifier.net, classifier.precision == "bf16"
+        dtype = torch.bfloat16 if bf16 else next(net.parameters()).dtype
+        return Frozen(net, dtype, stem_channels=self._stem_channels, compiled=compiled)
+
+    def _objection_to_live(self, x: Tensor, memory_format: torch.memory_format) -> str:
+        def build(trial: Classifier) -> Answer:
+            _set_format(trial.net, memory_format)
+            live = self._build_live(trial)
+            return lambda z: live(trial.normalise(z).contiguous(memory_format=memory_format), constant=False)
+
+        return objection(self.classifier, build, x, training=True) or objection(
+            self.classifier, build, x, training=False
+        )
+
+    def _try_to_freeze(self, x: Tensor) -> None:
+        def build(trial: Classifier) -> Answer:
+            frozen = self._build_frozen(trial)
+            return lambda z: frozen(trial.normalise(z).contiguous(memory_format=self._format))
+
+        try:
+            frozen = self._build_frozen(self.classifier, compiled=self._compiled)
+        except CannotFreezeError as error:
+            self._refuse(str(error), "fold")
+            return
+        why_not = "" if frozen.folded else "no batch norm follows a convolution"
+        why_not = why_not or objection(self.classifier, build, x, training=False)
+        if why_not:
+            self._refuse(why_not, "fold")
         else:
-            self.notes["fold"] = "no batch norm follows a convolution"
+            self._frozen = frozen
 
 
-def _dtype(net: nn.Module) -> torch.dtype:
-    return next((parameter.dtype for parameter in net.parameters()), torch.float32)
+def _has_hooks(module: nn.Module) -> bool:
+    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(kinds)
+
+
+def _set_format(net: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay the weights of two-dimensional convolutions out in `memory_format`, in place; the rest follows them."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=memory_format)

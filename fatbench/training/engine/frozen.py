@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -51,7 +53,7 @@ class Frozen:
             stem.widen(stem_channels)
         last = layers[_called(graph)[-1]]
         if isinstance(last, _Linear):
-            last.allocate(last.computed()[0].dtype)
+            last.allocate(last.computed(None)[0].dtype)
         self._net = fx.GraphModule(layers, graph, class_name="Frozen").eval()
         self._layers = [layer for layer in layers.values() if isinstance(layer, _Copy)]
         self._run = torch.compile(self._net, fullgraph=True, dynamic=False) if compiled else self._net
@@ -71,13 +73,19 @@ class Frozen:
             self._refresh()
             self._versions = versions
         logits: Tensor = self._run(x)
-        return logits
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     @torch.no_grad()
     def _refresh(self) -> None:
+        norms = [layer.norm for layer in self._layers if layer.norm is not None]
+        affine = dict(zip(norms, _affine(norms), strict=True))
+        fresh = [layer.computed(affine.get(layer.norm)) for layer in self._layers]  # type: ignore[arg-type]
         copies = [copy for layer in self._layers for copy in (layer.weight, layer.bias) if copy is not None]
-        fresh = [tensor for layer in self._layers for tensor in layer.computed() if tensor is not None]
-        torch._foreach_copy_(copies, fresh)
+        torch._foreach_copy_(copies, [tensor for pair in fresh for tensor in pair if tensor is not None])
+
+
+Affine = tuple[Tensor, Tensor]
+"""Scale and shift, (C,) each: what batch norm comes to in eval mode."""
 
 
 class _Copy(nn.Module):
@@ -86,66 +94,56 @@ class _Copy(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, source: nn.Conv2d | nn.Linear, dtype: torch.dtype, norm: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
+        self._hidden = (source, norm)  # in a tuple, lest their parameters be taken for this module's
+        self.padded = 0
         self.allocate(dtype)
 
+    @property
+    def norm(self) -> nn.BatchNorm2d | None:
+        """The batch norm that is folded into this layer."""
+        return self._hidden[1]
+
+    @torch.no_grad()
     def allocate(self, dtype: torch.dtype) -> None:
         """Make room for copies of type `dtype`."""
-        for name, like in zip(("weight", "bias"), self.computed(), strict=True):
-            room = None if like is None else torch.empty_like(like, dtype=dtype)
+        affine = None if self.norm is None else _affine([self.norm])[0]
+        for name, like in zip(("weight", "bias"), self.computed(affine), strict=True):
+            room = None if like is None else torch.empty_like(like, dtype=dtype, requires_grad=False)
             self.register_buffer(name, room, persistent=False)
 
-    def computed(self) -> tuple[Tensor, Tensor | None]:
-        """The weight and bias that the source has now, in its own precision."""
-        raise NotImplementedError
+    def computed(self, affine: Affine | None) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias that the source has now, in its own precision; `affine` is the folded batch norm's."""
+        source, _ = self._hidden
+        weight, bias = source.weight, source.bias
+        if affine is not None:
+            scale, shift = affine
+            weight, bias = weight * scale.view(-1, 1, 1, 1), shift if bias is None else bias * scale + shift
+        return F.pad(weight, (0, 0, 0, 0, 0, self.padded)) if self.padded else weight, bias
 
 
 class _Convolution(_Copy):
     """A convolution, or a convolution and the batch norm after it, as one with constant weights."""
 
-    def __init__(self, source: nn.Conv2d, dtype: torch.dtype, norm: nn.BatchNorm2d | None = None) -> None:
-        self._source = (source, norm)  # in a tuple, lest their parameters be taken for this module's
-        self.padded = 0
-        super().__init__(dtype)
-
     def widen(self, channels: int) -> None:
         """Take inputs of `channels` channels, those beyond the source's being padded with zeros."""
-        source, _ = self._source
+        source, _ = self._hidden
+        assert isinstance(source, nn.Conv2d)
         if source.groups == 1 and source.in_channels < channels:
             self.padded = channels - source.in_channels
             self.allocate(self.weight.dtype)
 
-    @torch.no_grad()
-    def computed(self) -> tuple[Tensor, Tensor | None]:
-        source, norm = self._source
-        weight, bias = source.weight, source.bias
-        if norm is not None:
-            assert norm.running_mean is not None  # _trace has looked
-            assert norm.running_var is not None
-            scale = torch.rsqrt(norm.running_var + norm.eps)
-            scale = scale if norm.weight is None else scale * norm.weight
-            bias = (-norm.running_mean if bias is None else bias - norm.running_mean) * scale
-            bias = bias if norm.bias is None else bias + norm.bias
-            weight = weight * scale.view(-1, 1, 1, 1)
-        return F.pad(weight, (0, 0, 0, 0, 0, self.padded)) if self.padded else weight, bias
-
     def forward(self, x: Tensor) -> Tensor:
-        (source, _), x = self._source, x.to(self.weight.dtype)
+        source, _ = self._hidden
+        assert isinstance(source, nn.Conv2d)
+        x = x.to(self.weight.dtype)
         x = widened(x, self.weight.shape[1]) if self.padded else x
         return F.conv2d(x, self.weight, self.bias, source.stride, source.padding, source.dilation, source.groups)
 
 
 class _Linear(_Copy):
     """A linear layer with constant weights."""
-
-    def __init__(self, source: nn.Linear, dtype: torch.dtype) -> None:
-        self._source = (source,)
-        super().__init__(dtype)
-
-    def computed(self) -> tuple[Tensor, Tensor | None]:
-        (source,) = self._source
-        return source.weight, source.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
@@ -172,6 +170,9 @@ def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     except Exception as error:  # a stranger's forward may do anything
         raise CannotFreezeError(f"its forward cannot be traced ({type(error).__name__})") from None
     modules = dict(net.named_modules())
+    for module in modules.values():
+        if type(module) is not nn.BatchNorm2d and next(module.buffers(recurse=False), None) is not None:
+            raise CannotFreezeError(f"{type(module).__name__} keeps a buffer, which tracing may take for a constant")
     for node in graph.nodes:
         if node.op == "get_attr":
             raise CannotFreezeError(f"it uses '{node.target}' outside a layer")
@@ -201,13 +202,30 @@ def _foldable(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, f
     return pairs
 
 
+def _affine(norms: list[nn.BatchNorm2d]) -> list[Affine]:
+    """Return what each of the batch norms comes to in eval mode; few kernels for all, since they are so small."""
+    if not norms:
+        return []
+    means, variances = ([getattr(norm, name) for norm in norms] for name in ("running_mean", "running_var"))
+    scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
+    torch._foreach_rsqrt_(scales)
+    weights = [
+        norm.weight if norm.affine else torch.ones_like(scale) for norm, scale in zip(norms, scales, strict=True)
+    ]
+    torch._foreach_mul_(scales, weights)
+    biases = [norm.bias if norm.affine else torch.zeros_like(scale) for norm, scale in zip(norms, scales, strict=True)]
+    shifts = torch._foreach_sub(biases, torch._foreach_mul(means, scales))
+    return list(zip(scales, shifts, strict=True))
+
+
 def _constant(source: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return what stands for the layer `source` in a frozen network."""
     if isinstance(source, nn.Conv2d):
         return _Convolution(source, dtype)
     if isinstance(source, nn.Linear):
         return _Linear(source, dtype)
-    return _Norm(source) if isinstance(source, nn.BatchNorm2d) else source  # it has no parameters: _trace has looked
+    # Anything else has no parameters, as _trace has seen; but it has a mode, which is not to be shared.
+    return _Norm(source) if isinstance(source, nn.BatchNorm2d) else copy.deepcopy(source)
 
 
 def _called(graph: fx.Graph) -> list[str]:

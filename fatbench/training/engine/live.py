@@ -1,7 +1,7 @@
 """The network in whatever mode it is, with float32 weights and bfloat16 shadows of them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,12 @@ class Live:
     def __init__(self, net: nn.Module, *, bf16: bool, shadow: bool, compiled: bool) -> None:
         self._bf16 = bf16
         self._body, self._head = _split(net) if bf16 else (net, None)
-        self._places = _places(self._body)
-        cast = _to_cast(self._body) if bf16 and shadow else set()
-        self._masters = [_parameter(*place) for key, place in self._places.items() if key in cast]
-        fresh = [torch.empty_like(master, dtype=torch.bfloat16, requires_grad=False) for master in self._masters]
-        self._shadows = dict(zip([key for key in self._places if key in cast], fresh, strict=True))
+        self._places = places(self._body)
+        self._masters = _to_cast(self._places) if bf16 and shadow else []
+        self._shadows = [
+            torch.empty_like(master, dtype=torch.bfloat16, requires_grad=False) for master in self._masters
+        ]
+        self._shadow_of = {id(master): shadow for master, shadow in zip(self._masters, self._shadows, strict=True)}
         self._versions: list[int] = []
         # A compiler computes weight gradients of all weights that ask for them, wanted or not.
         self._swaps = bool(self._shadows) or compiled
@@ -48,25 +49,36 @@ class Live:
     def _compute(self, x: Tensor, weights: dict[str, Tensor] | None) -> Tensor:
         # No cache: it would keep casts of weights beyond a captured graph's memory, and shadows need none.
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self._bf16, cache_enabled=False):
-            output: Tensor = self._body(x) if weights is None else functional_call(self._body, weights, (x,))
+            if weights is None:
+                output: Tensor = self._body(x)
+            else:  # tied weights are all named: torch (2.14) would not put them back as they were
+                output = functional_call(self._body, weights, (x,), tie_weights=False)
         return output
 
     def _refresh(self) -> None:
         versions = [master._version for master in self._masters]
         if versions != self._versions:
             with torch.no_grad():
-                torch._foreach_copy_(list(self._shadows.values()), self._masters)
+                torch._foreach_copy_(self._shadows, self._masters)
             self._versions = versions
 
     def _weights(self, constant: bool) -> dict[str, Tensor]:
+        """Return what the network is to compute with, by the name of each parameter."""
+        stand_ins: dict[int, Tensor] = {}
         weights = {}
-        for key, (owner, name) in self._places.items():
-            master, shadow = _parameter(owner, name), self._shadows.get(key)
-            if constant:
-                weights[key] = master.detach() if shadow is None else shadow
-            else:
-                weights[key] = master if shadow is None else _Through.apply(master, shadow)
+        for key, place in self._places.items():
+            weight = place.parameter
+            if id(weight) not in stand_ins:
+                stand_ins[id(weight)] = self._stand_in(weight, constant)
+            weights[key] = stand_ins[id(weight)]
         return weights
+
+    def _stand_in(self, weight: Tensor, constant: bool) -> Tensor:
+        # What stands in a weight's place, as in functional_call, has no shadow: autocast casts it.
+        shadow = self._shadow_of.get(id(weight))
+        if shadow is not None:
+            return shadow if constant else _Through.apply(weight, shadow)
+        return weight.detach() if constant else weight
 
 
 class _Through(torch.autograd.Function):
@@ -84,32 +96,36 @@ class _Through(torch.autograd.Function):
 
 def _split(net: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
     """Return what comes before the last linear layer, and that layer, or the whole where it does not end in one."""
-    if isinstance(net, nn.Sequential) and len(net) > 1 and isinstance(net[-1], nn.Linear):
+    if type(net) is nn.Sequential and len(net) > 1 and type(net[-1]) is nn.Linear:
         return net[:-1], net[-1]
     return net, None
 
 
-def _places(net: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Return where each parameter lives, by its name: its module and its name there; a shared one once."""
-    return {key: _place(net, key) for key, _ in net.named_parameters()}
+class Place(NamedTuple):
+    """Where a parameter lives: its module, and its name there."""
+
+    owner: nn.Module
+    name: str
+
+    @property
+    def parameter(self) -> Tensor:
+        """What is there now."""
+        parameter = self.owner._parameters[self.name]
+        assert parameter is not None
+        return parameter
 
 
-def _place(net: nn.Module, key: str) -> tuple[nn.Module, str]:
-    path, _, name = key.rpartition(".")
-    return net.get_submodule(path), name
-
-
-def _to_cast(net: nn.Module) -> set[str]:
-    """Return the names of the float32 parameters that autocast would cast."""
+def places(net: nn.Module) -> dict[str, Place]:
+    """Return where each parameter lives, by its full name; one that several layers share, in each of them."""
     return {
-        key
-        for key, (owner, name) in _places(net).items()
-        if isinstance(owner, _CAST) and _parameter(owner, name).dtype == torch.float32
+        f"{path}.{name}" if path else name: Place(owner, name)
+        for path, owner in net.named_modules()
+        for name, _ in owner.named_parameters(recurse=False, remove_duplicate=False)
     }
 
 
-def _parameter(owner: nn.Module, name: str) -> Tensor:
-    """Return what stands in the parameter's place now, which may be a stand-in of the parameter."""
-    parameter = owner._parameters[name]
-    assert parameter is not None
-    return parameter
+def _to_cast(found: dict[str, Place]) -> list[Tensor]:
+    """Return the float32 parameters that autocast would cast in each of their places."""
+    weights = {id(place.parameter): place.parameter for place in found.values()}
+    elsewhere = {id(place.parameter) for place in found.values() if not isinstance(place.owner, _CAST)}
+    return [weight for key, weight in weights.items() if weight.dtype == torch.float32 and key not in elsewhere]

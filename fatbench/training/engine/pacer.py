@@ -15,7 +15,7 @@ class Pacer:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
+        self._device = device
         self._finished: deque[torch.cuda.Event] = deque()
 
     @property
@@ -25,10 +25,10 @@ class Pacer:
 
     def lap(self) -> None:
         """A batch has been queued: wait until at most two are unfinished."""
-        if not self._on_gpu:
+        if self._device.type != "cuda":
             return
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         self._finished.append(event)
         while len(self._finished) > _AHEAD:
             self._finished.popleft().synchronize()

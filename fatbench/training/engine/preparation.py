@@ -11,7 +11,7 @@ from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
 from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
-from fatbench.training.engine.capture import CapturedBatch, undone
+from fatbench.training.engine.capture import CannotCaptureError, CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.loop import Training
 
@@ -27,12 +27,12 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         spec: which engine, and what to leave out.
 
     Raises:
-        InvalidRunError: --compile was asked for and the network cannot be compiled.
+        InvalidRunError: --compile was asked for and the network cannot be compiled, or a graph's recording broke off.
     """
     model, device = training.model, training.ctx.step.device
     if not isinstance(model, FastModel):
         return EngineInfo(name="reference", precision=spec.precision)
-    notes = dict(model.notes)
+    notes: dict[str, str] = {}
     plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
     compile_seconds = capture_seconds = 0.0
     with undone(training.state):
@@ -45,10 +45,8 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
             started = time.perf_counter()
             try:
                 training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                notes["graph"] = one_line(f"it cannot be captured: {error}")
+            except CannotCaptureError as error:
+                notes["graph"] = str(error)
             capture_seconds = time.perf_counter() - started
         if training.captured is None:
             training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
@@ -57,7 +55,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         name="fast",
         precision=spec.precision,
         in_force=_in_force(training, model, spec),
-        notes=notes,
+        notes=model.notes | notes,
         compile_seconds=compile_seconds,
         capture_seconds=capture_seconds,
     )
@@ -65,7 +63,10 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
 
 @contextmanager
 def fast_kernels(spec: RunSpec) -> Iterator[None]:
-    """Let cuDNN try its algorithms and keep the fastest for each shape, where the fast engine may; then as before."""
+    """Let cuDNN try its algorithms and keep the fastest for each shape, where the fast engine may; then as before.
+
+    From the first convolution on: what cuDNN chose for a shape without trying, it keeps.
+    """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = spec.engine == "fast" and "cudnn-benchmark" not in spec.without
     try:
@@ -99,17 +100,19 @@ def _obstacle(training: Training, spec: RunSpec) -> str:
     """Return why a batch cannot be one CUDA graph, as far as that is known without trying, or ""."""
     if training.ctx.step.device.type != "cuda":
         return "CUDA graphs need a GPU"
+    if "fused-sgd" in spec.without:
+        return "the other optimiser's learning rate is a number, which a graph would freeze"
     return training.method.description.not_capturable
 
 
 def _in_force(training: Training, model: FastModel, spec: RunSpec) -> dict[str, bool]:
     on_gpu = training.ctx.step.device.type == "cuda"
     wanted = {toggle: toggle not in spec.without for toggle in get_args(Toggle)}
-    return wanted | {
-        "shadow": model.has_shadows,
-        "fold": model.folds,
-        "graph": training.captured is not None,
-        "pad-stem": model.pads_stem,
-        "cudnn-benchmark": on_gpu and wanted["cudnn-benchmark"],
-        "compile": spec.compile,
-    }
+    return (
+        wanted
+        | model.in_force
+        | {
+            "graph": training.captured is not None,
+            "cudnn-benchmark": on_gpu and wanted["cudnn-benchmark"],
+        }
+    )
