@@ -1,14 +1,17 @@
 # `make demo` and `make test` do all the set-up; .venv and its stamps are the only things they leave.
-# PYTHON chooses the interpreter (3.11 or newer) of the virtual environment.
+# PYTHON chooses the interpreter (3.11 or newer) of the virtual environment, CONSTRAINTS its packages.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test lint bench slow readme clean
+.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow readme clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
 
-test: lint
+test: lint unit
+
+unit: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 slow: .venv/installed-dev
@@ -20,8 +23,23 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Times every method on every engine beside its authors' loop: make bench BENCH="--bench-json FILE"
 bench: .venv/installed-dev
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-quiet $(BENCH)
+
+# Has a method become slower than the baseline? Exit codes of the program: 0 no, 3 yes, 5 no baseline.
+bench-check: .venv/installed-dev
+	$(BIN)/python -m benchmarks.check $(CHECK)
+
+bench-baseline: .venv/installed-dev
+	$(BIN)/python -m benchmarks.check --update
+
+# The same, with what another commit takes on this machine for the baseline: make bench-against BASE=main
+bench-against: .venv/installed-dev
+	$(BIN)/python -m benchmarks.against $(BASE)
+
+bench-prove: .venv/installed-dev
+	$(BIN)/python -m benchmarks.prove
 
 readme: .venv/installed
 	$(BIN)/python scripts/readme.py
@@ -30,12 +48,12 @@ readme: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit("fatbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+.venv/installed: .venv/bin/python pyproject.toml $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
 clean:

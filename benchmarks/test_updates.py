@@ -1,38 +1,99 @@
-"""Time of one batch of every method on the embedded data's model, with its passes. Run by `make bench`."""
+"""Time of an optimiser step: every method on every engine, each run right after one of its authors' own loop.
 
-from pathlib import Path
+Run by `make bench`. What disturbs the machine disturbs both, and their ratio is taken round by round.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import ceil
+from statistics import median
 
 import pytest
-import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.lanes import ENGINES, Lane, NaiveLane, Setting, cifar_shaped, digits, naive_precisions
+from benchmarks.table import Row
 from fatbench import methods
-from fatbench.cli.resolve import Request, resolve
-from fatbench.runner.bench import set_up
-from fatbench.training.clock import synchronize
-from fatbench.training.passes import count_passes
+from fatbench.runner.timing import contend
 
-torch.set_num_threads(1)
+MODELS = ("small-cnn", "resnet18")
+SHORTEST_RUN = 0.3  # seconds
+SECONDS, FEWEST, MOST = 5.0, 2, 9  # of rounds for one row: as many as take so long, but no fewer and no more
 
 
-@pytest.mark.parametrize("name", methods.names())
-def test_batch(benchmark: BenchmarkFixture, name: str) -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    endless = {"epochs": 10**6}  # no batch may be cut short by the budget's end
-    (spec,) = resolve(Request([name], flags=endless), device=device)
-    bench = set_up(spec, data_dir=Path(), download=False)
-    cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
-    passes = cost.passes.model_dump()
-    benchmark.extra_info.update(
-        {key: samples / spec.batch_size / cost.updates for key, samples in passes.items()},
-        updates_per_batch=cost.updates,
-        batch_size=spec.batch_size,
-        model=spec.model,
-    )
-    training = bench.training()
+@dataclass
+class Entry:
+    """A lane that runs so many batches at a time."""
 
-    def one_batch() -> None:
-        training.step_through_batch()
-        synchronize(bench.device)
+    lane: Lane
+    name: str
+    batches: int
+    duration: float  # seconds that a run takes, about
+    seconds: list[float] = field(default_factory=list)  # per optimiser step, run by run
 
-    benchmark.pedantic(one_batch, warmup_rounds=3, rounds=20)
+    @classmethod
+    def of(cls, lane: Lane, name: str) -> "Entry":
+        seconds = lane.warm_up()
+        batches = ceil(SHORTEST_RUN / seconds)
+        return cls(lane, name, batches, batches * seconds)
+
+    def run(self) -> None:
+        self.seconds.append(self.lane.elapsed(self.batches) / (self.batches * self.lane.updates))
+
+
+@dataclass
+class Arena:
+    """A model, a method, and its authors' loop at work: with one or more kinds of arithmetic."""
+
+    setting: Setting
+    method: str
+    device: str
+    loops: list[Entry]
+
+    def speedups(self, of: Entry) -> dict[str, list[float]]:
+        """How many times as fast as each loop `of` was, in its own rounds, which were the last."""
+        recent = {loop.name: loop.seconds[-len(of.seconds) :] for loop in self.loops}
+        return {name: [a / b for a, b in zip(theirs, of.seconds, strict=True)] for name, theirs in recent.items()}
+
+    def row(self, entry: Entry, passes: float, speedups: Mapping[str, Sequence[float]]) -> Row:
+        batch_size = self.setting.spec(self.method, "reference fp32", self.device).batch_size
+        return Row(self.setting.model, self.method, entry.name, batch_size, passes, entry.seconds, speedups)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config, device: str) -> dict[str, Setting]:
+    batch_size = pytestconfig.getoption("--bench-batch") or (16 if device == "cpu" else 128)
+    return {"small-cnn": digits(), "resnet18": cifar_shaped(tmp_path_factory.mktemp("data"), batch_size)}
+
+
+@pytest.fixture(scope="module")
+def arena(
+    request: pytest.FixtureRequest, settings: dict[str, Setting], device: str, rows: list[Row]
+) -> Iterator[Arena]:
+    model, method = request.param
+    lanes = [NaiveLane(settings[model], method, device, kind) for kind in naive_precisions(method, device)]
+    arena = Arena(settings[model], method, device, [Entry.of(lane, lane.name) for lane in lanes])
+    yield arena
+    for lane, loop in zip(lanes, arena.loops, strict=True):
+        rows.append(arena.row(loop, lane.passes, {}))
+        lane.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("arena", list(product(MODELS, methods.names())), ids="-".join, indirect=True, scope="module")
+def test_update(benchmark: BenchmarkFixture, arena: Arena, engine: str, rows: list[Row]) -> None:
+    contender = contend(arena.setting.spec(arena.method, engine, arena.device))
+    entry = Entry.of(contender, engine)
+
+    def let_the_loops_run() -> None:
+        for loop in arena.loops:
+            loop.run()
+
+    rounds = int(SECONDS / sum(one.duration for one in (entry, *arena.loops)))
+    benchmark.pedantic(entry.run, setup=let_the_loops_run, rounds=min(max(rounds, FEWEST), MOST))
+    speedups = arena.speedups(entry)
+    passes = sum(contender.passes.values())
+    benchmark.extra_info.update(passes=passes, batches=entry.batches, updates_per_batch=contender.updates)
+    benchmark.extra_info.update({f"x {name}": median(ratios) for name, ratios in speedups.items()})
+    rows.append(arena.row(entry, passes, speedups))

@@ -158,4 +158,5 @@ def _set_format(net: nn.Module, memory_format: torch.memory_format) -> None:
     """Lay the weights of two-dimensional convolutions out in `memory_format`, in place; the rest follows them."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=memory_format)
+            # A copy: one input channel passes for any format, but with strides that later layers would not follow.
+            module.weight.data = module.weight.data.clone(memory_format=memory_format)
