@@ -62,9 +62,9 @@ from fatbench.runner.bench import Bench, set_up
 from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.capture import record_cuda_graph
-from fatbench.training.engine.preparation import fast_kernels, prepare
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
 
 SPEEDUP, MFU, RATIO, TRAIN_SECONDS, ACCURACY = 5.0, 0.30, (2.4, 2.9), 60.0, 0.42  # the targets
 MFU_OF = ("standard", "fgsm-rs", "bs-trades", "trades")

@@ -37,7 +37,8 @@ def split(arrays: Arrays, name: str, *, seed: int, limit_train: int | None = Non
         y_train=y_train,
         x_val=x_val,
         y_val=y_val,
-        x_test=torch.from_numpy(arrays.x_test),
+        # A copy: grey images pass for any memory format, but other strides would make maps that `view` refuses.
+        x_test=torch.from_numpy(arrays.x_test).clone(memory_format=torch.contiguous_format),
         y_test=torch.from_numpy(arrays.y_test),
         num_classes=int(labels.max()) + 1,
         subset=limit_train is not None,

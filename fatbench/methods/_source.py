@@ -65,6 +65,12 @@ class Description:
         """Why an update cannot be one CUDA graph, or "" when it can."""
         return str(self.constants.get("NOT_CAPTURABLE", ""))
 
+    @property
+    def touches_data(self) -> bool:
+        """Whether it uses an attribute `data`: weights changed through it change without torch noticing."""
+        nodes = ast.walk(ast.parse(self.source))
+        return any(isinstance(node, ast.Attribute) and node.attr == "data" for node in nodes)
+
     def complete(self, settings: Mapping[str, str | Value]) -> dict[str, Value]:
         """Return every hyper-parameter: the paper's defaults, changed by `settings` (text is parsed by type).
 

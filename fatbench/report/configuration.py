@@ -72,4 +72,4 @@ def _setting(field: str, value: Value) -> str:
         return plain(f"{name} n={'all' if value is None else value}")
     if field in ("source", "model_source"):
         return plain(f"{field}={str(value)[:8]}")
-    return plain(f"{field.removeprefix('hyper.')}={str(value).removesuffix('.0')}")
+    return plain(f"{field.removeprefix('hyper.')}={str(value).removesuffix('.0') or 'nothing'}")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
@@ -18,9 +20,9 @@ from fatbench.runner.observer import Observer
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
 from fatbench.training.checkpoint import save_weights
-from fatbench.training.engine.preparation import fast_kernels, prepare
 from fatbench.training.loop import Pulse
 from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
 
 
 def run(
@@ -59,9 +61,9 @@ def run(
             with training_memory_explained(spec):
                 healthy = _train(bench, journal, observer)
             if healthy:
-                _calibrate(bench, journal, observer, calibration_seconds)
                 with evaluation_memory_explained(spec):
                     _score(bench, journal, observer)
+                _calibrate(bench, journal, observer, calibration_seconds)
             journal.close("finished" if healthy else "diverged")
     return journal.record
 
@@ -106,9 +108,10 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
         with fast_kernels(bench.spec), account.energy.on():
             stopped_by = training.run(watch, end_epoch)
     finally:  # an interrupted or failed run has its account settled too
-        journal.note(**account.settled(training), events=[*journal.record.events, *account.events()])
+        events = [*journal.record.events, *account.events()]
+        journal.note(**account.settled(training), events=events, target=goal.info)
     budget = journal.record.budget.model_copy(update={"stopped_by": stopped_by})
-    journal.note(memory=_memory(bench, "training"), budget=budget, target=goal.info)
+    journal.note(memory=_memory(bench, "training"), budget=budget)
     if stopped_by == "diverged":
         journal.note(events=[*journal.record.events, _divergence(training.pulse())])
         return False
@@ -124,8 +127,11 @@ def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: floa
     if not seconds or compute is None:
         return
     observer.stage("calibrating")
-    with bench.clock.phase("calibration"):
-        peak = peak_flops(bench.device, bench.spec.precision, seconds)
+    try:
+        with bench.clock.phase("calibration"):
+            peak = peak_flops(bench.device, bench.spec.precision, seconds)
+    except torch.OutOfMemoryError:
+        return  # a full device is no reason to lose a result
     found = {"peak_flops_per_second": peak, "mfu": compute.flops_per_second / peak}
     journal.note(compute=compute.model_copy(update=found))
 

@@ -1,5 +1,6 @@
 """Setting a run up: data on the device, model built, everything from the seed."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Bench:
             peak_lr=spec.lr,
             budget=Budget(steps=steps, seconds=spec.train_seconds),
             clock=self.clock,
-            pacer=Pacer(self.device) if fast else None,
+            pacer=Pacer(self.device) if fast and self.device.type != "mps" else None,  # it has no events to wait for
         )
 
     def _fast_model(self) -> FastModel:
@@ -73,8 +74,12 @@ class Bench:
         channels = 0
         if stem is not None and self.device.type == "cuda" and "pad-stem" not in spec.without:
             dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
-            channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
-        return FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
+            with suppress(RuntimeError):  # the first convolution need not be the one that sees the images
+                channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
+        model = FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
+        if self.method.description.touches_data:
+            model.refuse("the method uses .data, by which weights change unseen", "shadow", "fold")
+        return model
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         spec = self.spec

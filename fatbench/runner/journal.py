@@ -1,8 +1,6 @@
 """The record of a run as it grows: what is earned is on disk soon after, however the run ends."""
 
-import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, InvalidRunError, UsageError, one_line
+from fatbench.errors import FatbenchError, UsageError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
 from fatbench.runner.bench import Bench, data_info
-from fatbench.spec import RunSpec
+from fatbench.runner.faults import own_faults_named
 from fatbench.training.clock import Clock
 
 _WEIGHTS = "model.safetensors"
@@ -101,10 +99,11 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
     """Whatever ends the run early, its record says so before the exception goes on.
 
     Raises:
-        InvalidRunError: for what a method or model of the user's own has raised, naming its line.
+        InvalidRunError: see `own_faults_named`.
     """
     try:
-        yield
+        with own_faults_named(journal.record.spec):
+            yield
     except KeyboardInterrupt:
         journal.close("interrupted")
         raise
@@ -112,26 +111,8 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
         journal.close("failed", str(error))
         raise
     except (Exception, SystemExit) as error:
-        message = one_line(f"{type(error).__name__}: {error}")
-        journal.close("failed", message)
-        place = _own_line(error, journal.record.spec)
-        if place is not None:
-            raise InvalidRunError(f"{place}: {message}") from error
-        if isinstance(error, SystemExit):
-            raise InvalidRunError(f"something in the run called sys.exit: {message}") from error
+        journal.close("failed", one_line(f"{type(error).__name__}: {error}"))
         raise
-
-
-def _own_line(error: BaseException, spec: RunSpec) -> str | None:
-    """Return file:line of the innermost frame in a file that the user brought, or None if there is none."""
-    model, _, _ = spec.model.rpartition(":")
-    module = sys.modules.get(model)  # package.module:factory
-    brought = [spec.method, model, str(getattr(module, "__file__", None) or "")]
-    own = {Path(name).resolve() for name in brought if name.endswith(".py")}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).resolve() in own:
-            return f"{frame.filename}:{frame.lineno}"
-    return None
 
 
 def _is_result(path: Path) -> bool:

@@ -14,7 +14,7 @@ class Observer:
         """An identical finished run was found: there is nothing to do."""
 
     def training(self, pulse: Pulse, images_per_second: float) -> None:
-        """Training is at `pulse`; called about twice a second, on the clock."""
+        """Training is at `pulse`; called about once a second, on the clock."""
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""

@@ -15,13 +15,14 @@ import torch
 
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.runner.bench import set_up
+from fatbench.runner.faults import own_faults_named
 from fatbench.runner.memory import training_memory_explained
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
 from fatbench.training.clock import synchronize
-from fatbench.training.engine.preparation import fast_kernels, prepare
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
 
 SHORTEST_RUN = 0.3  # seconds; shorter ones measure the clock and the scheduler
 CONFIDENCE = 0.95
@@ -76,7 +77,8 @@ class Contender:
 
     def elapsed(self, batches: int, now: Callable[[], float] = time.perf_counter) -> float:
         """Train on so many batches, wait for the device, and return how far the clock `now` went."""
-        with threads(self.threads), fast_kernels(self.spec):
+        explained = own_faults_named(self.spec), training_memory_explained(self.spec)
+        with threads(self.threads), fast_kernels(self.spec), explained[0], explained[1]:
             synchronize(self.device)
             started = now()
             for _ in range(batches):
@@ -118,7 +120,7 @@ def contend(spec: RunSpec, *, data_dir: Path | None = None, download: bool = Fal
     Raises:
         FatbenchError: it cannot be set up, or its method breaks the contract.
     """
-    with threads(spec.threads), training_memory_explained(spec):
+    with threads(spec.threads), own_faults_named(spec), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
         number = spec.threads or sensible_threads(bench) or torch.get_num_threads()
         training = bench.training()

@@ -143,19 +143,26 @@ class Training:
 
         What the host keeps count of is not touched.
         """
-        increment_version(self.state())  # whatever copies weights copies them anew, in every replay too
+        increment_version(list(self.state().values()))  # whatever copies weights copies them anew, in every replay too
         self._follow(pace[0])
         for step, _ in enumerate(self._updates(self.loader.gather(plan)), start=1):
             if step < len(pace):
                 self._follow(pace[step])
 
-    def state(self) -> list[Tensor]:
-        """Every tensor that `work` changes and training builds on."""
-        tensors = [*self.model.parameters(), *self.model.buffers(), *self.ctx.buffers.values()]
-        momentum = [value for state in self.optimizer.state.values() for value in state.values()]
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        loose = [self.ctx.step, self.ctx.progress, self._loss_sum]
-        return [*tensors, *loose, *(one for one in [*momentum, *rates] if isinstance(one, Tensor))]
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that `work` changes and training builds on, by a name of its own."""
+        slots = enumerate(self.optimizer.state.values())
+        found: dict[str, object] = {
+            **dict(self.model.named_parameters()),
+            **dict(self.model.named_buffers()),
+            **{f"ctx.buffers {name}": value for name, value in self.ctx.buffers.items()},
+            **{f"optimizer {index} {name}": value for index, slot in slots for name, value in slot.items()},
+            **{f"rate {index}": group["lr"] for index, group in enumerate(self.optimizer.param_groups)},
+            "ctx.step": self.ctx.step,
+            "ctx.progress": self.ctx.progress,
+            "loss": self._loss_sum,
+        }
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     def _updates(self, batch: Batch) -> Iterator[None]:
         """Take the optimiser steps that the method makes of `batch`, one at a time."""

@@ -74,6 +74,12 @@ def test_no_method_waits_for_the_device_unless_it_says_so(name, norm):
                 loss.backward()
 
 
+@every_method
+def test_no_method_goes_behind_torchs_back(name):
+    """Weights changed through `.data` change unseen, and the fast engine's copies of them would stay as they are."""
+    assert not methods.describe(name).touches_data
+
+
 def test_what_waits_is_found():
     with pytest.raises(AssertionError, match="NOT_CAPTURABLE"), WaitsForNothing():
         torch.ones(3)[torch.tensor([True, False, True])].sum().item()

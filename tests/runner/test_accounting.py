@@ -67,7 +67,7 @@ def test_a_run_is_measured_against_what_the_machine_can_do(tmp_path: Path) -> No
     assert compute.peak_flops_per_second is not None
     assert compute.mfu == pytest.approx(compute.flops_per_second / compute.peak_flops_per_second)
     assert record.timing.calibration >= 0.1
-    assert heard.stages.index("training") < heard.stages.index("calibrating") < heard.stages.index("evaluating clean")
+    assert heard.stages.index("evaluating clean") < heard.stages.index("calibrating")
     assert pace is not None
     assert pace.images_per_second == pytest.approx(record.steps * 128 / record.timing.train, rel=0.5)
     assert record.energy_joules is None  # a CPU's is not metered

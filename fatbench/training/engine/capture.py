@@ -30,7 +30,7 @@ class CapturedBatch:
         plan: Plan,
         updates: int,
         *,
-        changed: Callable[[], Sequence[Tensor]],
+        changed: Callable[[], dict[str, Tensor]],
         record: Recorder | None = None,
     ) -> None:
         """Record `work`. It is really done a few times: whoever calls restores what it has changed.
@@ -61,7 +61,7 @@ class CapturedBatch:
             values = values.pin_memory()  # or the copy would wait until the device is idle
         self._pace.copy_(values, non_blocking=True)
         self._replay()
-        increment_version(self._changed())  # torch has not seen the graph change them
+        increment_version(list(self._changed().values()))  # torch has not seen the graph change them
 
 
 def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -74,12 +74,14 @@ def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callabl
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with torch.cuda.device(device):
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS - 1):
-                work()
-            _rehearse(work)
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS - 1):
+                    work()
+                _rehearse(work)
+        finally:  # whoever goes on without a graph, or restores what was done, comes after it
+            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.synchronize()
         try:
             with torch.cuda.graph(graph, stream=stream):
                 work()
@@ -95,9 +97,9 @@ def _rehearse(work: Callable[[], None]) -> None:
     try:
         with _waiting_forbidden():
             work()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if "synchronizing" not in str(error):  # torch's word for it
+            raise
         raise CannotCaptureError(one_line(f"it waits for the device: {error}")) from error
 
 
@@ -113,19 +115,19 @@ def _waiting_forbidden() -> Iterator[None]:
 
 
 @contextmanager
-def undone(state: Callable[[], Sequence[Tensor]]) -> Iterator[None]:
-    """Put the tensors of `state` back in place afterwards; those that came into being meanwhile are filled with zeros.
+def undone(state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
+    """Give the tensors of `state` their values back afterwards; those that came into being meanwhile become zeros.
 
-    Momentum and a method's buffers begin as zeros, so training that follows is as if nothing had been.
+    Momentum and a method's buffers begin as zeros, so training that follows is as if nothing had been. They are known
+    by name: a network may have put another tensor in a buffer's place.
     """
-    before = [(tensor, tensor.detach().clone()) for tensor in state()]
+    before = {name: tensor.detach().clone() for name, tensor in state().items()}
     try:
         yield
     finally:
-        known = {id(tensor) for tensor, _ in before}
         with torch.no_grad():
-            for tensor, copy in before:
-                tensor.copy_(copy)
-            for tensor in state():
-                if id(tensor) not in known:
+            for name, tensor in state().items():
+                if name in before:
+                    tensor.copy_(before[name])
+                else:
                     tensor.zero_()

@@ -55,6 +55,7 @@ class FastModel(nn.Module):
         self._frozen: Frozen | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, K) float32 logits of (B, C, H, W) images in [0, 1]."""
         if not self._settled:
             self._settle(x.detach()[:_TRIED_ON])
         if self._live is None:
@@ -83,37 +84,42 @@ class FastModel(nn.Module):
         }
 
     def _is_itself_at_rest(self) -> bool:
-        """Whether everything is in eval mode and nothing stands in a parameter's place, as in `functional_call`."""
-        resting = not any(module.training for module in self._modules_below)
+        """Whether all is in eval mode, without hooks or anything in a parameter's place, as in `functional_call`."""
+        resting = not any(module.training or _has_hooks(module) for module in self._modules_below)
         return resting and all(place.parameter is parameter for place, parameter in self._own)
 
     def _settle(self, x: Tensor) -> None:
         """Try each way on the images x, and take those that give what the classifier gives."""
         self._settled = True
         if any(_has_hooks(module) for module in self._modules_below):
-            self._refuse("the network has hooks, which must run", "channels-last", "shadow", "fold")
+            self.refuse("the network has hooks, which must run", "channels-last", "shadow", "fold", "compile")
             return
-        if "channels-last" not in self._without:
+        if self._wants("channels-last"):
             why_not = self._objection_to_live(x, torch.channels_last)
             if why_not:
-                self._refuse(why_not, "channels-last")
+                self.refuse(why_not, "channels-last")
             else:
                 self._format = torch.channels_last
         if self._format != torch.channels_last:
             why_not = self._objection_to_live(x, self._format)
             if why_not:
-                self._refuse(why_not, "shadow", "fold")
+                self.refuse(why_not, "shadow", "fold", "compile")
                 return
         _set_format(self.classifier.net, self._format)
         self._live = self._build_live(self.classifier, compiled=self._compiled)
-        if "fold" not in self._without:
+        if self._wants("fold"):
             self._try_to_freeze(x)
 
-    def _refuse(self, why: str, *ways: str) -> None:
-        self.notes |= {way: why for way in ways if way not in self._without}
+    def refuse(self, why: str, *ways: str) -> None:
+        """Do not take these ways, and note why."""
+        wanted = [way for way in ways if way not in self._without and (way != "compile" or self._compiled)]
+        self.notes |= dict.fromkeys(wanted, why)
+
+    def _wants(self, way: str) -> bool:
+        return way not in self._without and way not in self.notes
 
     def _build_live(self, classifier: Classifier, *, compiled: bool = False) -> Live:
-        bf16, shadow = classifier.precision == "bf16", "shadow" not in self._without
+        bf16, shadow = classifier.precision == "bf16", self._wants("shadow")
         return Live(classifier.net, bf16=bf16, shadow=shadow, compiled=compiled)
 
     def _build_frozen(self, classifier: Classifier, *, compiled: bool = False) -> Frozen:
@@ -139,12 +145,12 @@ class FastModel(nn.Module):
         try:
             frozen = self._build_frozen(self.classifier, compiled=self._compiled)
         except CannotFreezeError as error:
-            self._refuse(str(error), "fold")
+            self.refuse(str(error), "fold")
             return
         why_not = "" if frozen.folded else "no batch norm follows a convolution"
         why_not = why_not or objection(self.classifier, build, x, training=False)
         if why_not:
-            self._refuse(why_not, "fold")
+            self.refuse(why_not, "fold")
         else:
             self._frozen = frozen
 

@@ -210,10 +210,13 @@ def _affine(norms: list[nn.BatchNorm2d]) -> list[Affine]:
     scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
     torch._foreach_rsqrt_(scales)
     weights = [
-        norm.weight if norm.affine else torch.ones_like(scale) for norm, scale in zip(norms, scales, strict=True)
+        torch.ones_like(scale) if norm.weight is None else norm.weight
+        for norm, scale in zip(norms, scales, strict=True)
     ]
     torch._foreach_mul_(scales, weights)
-    biases = [norm.bias if norm.affine else torch.zeros_like(scale) for norm, scale in zip(norms, scales, strict=True)]
+    biases = [
+        torch.zeros_like(scale) if norm.bias is None else norm.bias for norm, scale in zip(norms, scales, strict=True)
+    ]
     shifts = torch._foreach_sub(biases, torch._foreach_mul(means, scales))
     return list(zip(scales, shifts, strict=True))
 

@@ -14,9 +14,9 @@ from fatbench.models.classifier import Classifier
 from fatbench.record import EngineInfo
 from fatbench.runner.bench import Bench, set_up
 from fatbench.spec import RunSpec
-from fatbench.training.engine.preparation import prepare
 from fatbench.training.loop import Pulse, Training
 from fatbench.training.passes import count_passes
+from fatbench.training.preparation import prepare
 from tests.methods import NUM_TRAIN
 from tests.methods.test_equivalence import load_twin
 

@@ -52,7 +52,8 @@ def shaken(net: nn.Module, seed: int = 0) -> nn.Module:
                 size = torch.where(torch.arange(count) % 4 == 3, 1e-7, torch.rand(count, generator=random) + 0.5)
                 module.weight.data.copy_(sign * size)
                 module.weight.data[1 % count] = 0.0
-                module.bias.data.normal_(generator=random)
+                if module.bias is not None:
+                    module.bias.data.normal_(generator=random)
     return net
 
 
@@ -67,6 +68,7 @@ FREEZABLE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "biased convolutions": (lambda: stack(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4), nn.BatchNorm2d(4)), 2),
     "unbiased ones": (lambda: stack(conv(bias=False), nn.BatchNorm2d(4), nn.ReLU(), conv(4)), 1),
     "a norm without affine": (lambda: stack(conv(), nn.BatchNorm2d(4, affine=False), nn.ReLU()), 1),
+    "a norm without bias": (lambda: stack(conv(), _unbiased(nn.BatchNorm2d(4)), nn.ReLU()), 1),
     "a norm with a large epsilon": (lambda: stack(conv(), nn.BatchNorm2d(4, eps=0.5), nn.ReLU()), 1),
     "a norm first": (lambda: stack(nn.BatchNorm2d(3), nn.ReLU(), conv(), nn.BatchNorm2d(4), nn.Softplus()), 1),
     "two norms in a row": (lambda: stack(conv(), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.ReLU()), 1),
@@ -110,6 +112,11 @@ FREEZABLE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "a forward of one's own": (lambda: made(lambda net, x: F.gelu(net.bn(net.conv(x.flip(3))))), 1),
     "branches on its mode": (lambda: made(lambda net, x: net.bn(net.conv(x)) * (1.0 if net.training else 3.0)), 1),
 }  # fmt: skip
+
+
+def _unbiased(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    norm.register_parameter("bias", None)
+    return norm
 
 
 def _tied(net: nn.Module) -> nn.Module:

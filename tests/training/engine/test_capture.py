@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from fatbench import methods
 from fatbench.ops import evaluating
 from fatbench.spec import RunSpec, Toggle
-from fatbench.training.engine import capture, preparation
+from fatbench.training import preparation
+from fatbench.training.engine import capture
 from fatbench.training.engine.capture import CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.loop import Training
@@ -181,15 +182,15 @@ def test_what_is_undone_is_as_before(begun: bool) -> None:
     training.model(training.loader.batch(0).x)  # weights find their memory format
     if begun:
         trial.run(1)
-    places = [tensor.data_ptr() for tensor in training.state()]
-    before = [tensor.clone() for tensor in training.state()]
+    places = [tensor.data_ptr() for tensor in training.state().values()]
+    before = [tensor.clone() for tensor in training.state().values()]
     with undone(training.state):
         training.work(training.loader.plan(3), torch.full((3, 2), 0.5))
         training.ctx.buffer("late", torch.ones(2)).add_(1)
-        known = [tensor for tensor in training.state() if tensor.data_ptr() in places]
+        known = [tensor for tensor in training.state().values() if tensor.data_ptr() in places]
         moved = [not torch.equal(now, was) for now, was in zip(known, before, strict=True)]
         assert sum(moved) > len(moved) / 2
-    after = training.state()
+    after = list(training.state().values())
     known = [tensor for tensor in after if tensor.data_ptr() in places]
     assert [tensor.data_ptr() for tensor in known] == places
     assert_close(known, before, rtol=0, atol=0)

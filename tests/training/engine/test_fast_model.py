@@ -143,6 +143,17 @@ def test_a_strangers_network_lives_it_in_bfloat16_too(name: str) -> None:
     assert all(not value.is_floating_point() or value.dtype == torch.float32 for value in fast.state_dict().values())
 
 
+def test_a_hook_that_comes_later_runs_in_an_attack_too() -> None:
+    model = FastModel(classifier(colour_net()).double()).eval()
+    (batch, *_) = colour_batches()
+    attack(model, batch.x)
+    assert model.folds
+    heard: list[int] = []
+    model.classifier.net[0].register_forward_hook(lambda *_: heard.append(1))
+    attack(model, batch.x)
+    assert heard == [1]
+
+
 def test_dropout_goes_on_dropping() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 5)

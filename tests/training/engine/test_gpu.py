@@ -90,7 +90,7 @@ def mine(model, batch, ctx):
 @pytest.mark.parametrize(
     ("constant", "condition", "why"),
     [
-        ("", "loss.item() > 0", "it cannot be captured: "),
+        ("", "loss.item() > 0", "it waits for the device: "),
         ('NOT_CAPTURABLE = "it asks for the time"', "True", "it asks for the time"),
     ],
 )

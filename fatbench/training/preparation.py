@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import get_args
 
 import torch
+from torch import Tensor
 
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
@@ -36,20 +37,22 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
     plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
     compile_seconds = capture_seconds = 0.0
     with undone(training.state):
-        if spec.compile:
+        with torch.no_grad():
+            model(training.loader.gather(plan).x)  # it finds out which of its ways it can take
+        if model.in_force["compile"]:
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
-        obstacle = _obstacle(training, spec)
-        if obstacle:
-            notes["graph"] = obstacle
-        elif "graph" not in spec.without:
+        before = training.state()
+        training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
+        obstacle = _obstacle(training, spec) or _replaced(before, training.state())
+        if not obstacle and "graph" not in spec.without:
             started = time.perf_counter()
             try:
                 training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
+                capture_seconds = time.perf_counter() - started
             except CannotCaptureError as error:
-                notes["graph"] = str(error)
-            capture_seconds = time.perf_counter() - started
-        if training.captured is None:
-            training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
+                obstacle = str(error)
+        if obstacle and "graph" not in spec.without:
+            notes["graph"] = obstacle
     training.optimizer.zero_grad()
     return EngineInfo(
         name="fast",
@@ -103,6 +106,12 @@ def _obstacle(training: Training, spec: RunSpec) -> str:
     if "fused-sgd" in spec.without:
         return "the other optimiser's learning rate is a number, which a graph would freeze"
     return training.method.description.not_capturable
+
+
+def _replaced(before: dict[str, Tensor], after: dict[str, Tensor]) -> str:
+    """Return what is wrong where another tensor has come in the place of one that a graph would write to, or ""."""
+    moved = next((name for name, tensor in before.items() if after.get(name) is not tensor), None)
+    return "" if moved is None else f"'{moved}' is replaced in every batch, not changed in place"
 
 
 def _in_force(training: Training, model: FastModel, spec: RunSpec) -> dict[str, bool]:
