@@ -209,15 +209,15 @@ def _affine(norms: list[nn.BatchNorm2d]) -> list[Affine]:
     means, variances = ([getattr(norm, name) for norm in norms] for name in ("running_mean", "running_var"))
     scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
     torch._foreach_rsqrt_(scales)
-    weights = [
+    weights: list[Tensor] = [
         torch.ones_like(scale) if norm.weight is None else norm.weight
         for norm, scale in zip(norms, scales, strict=True)
     ]
     torch._foreach_mul_(scales, weights)
-    biases = [
+    biases: list[Tensor] = [
         torch.zeros_like(scale) if norm.bias is None else norm.bias for norm, scale in zip(norms, scales, strict=True)
     ]
-    shifts = torch._foreach_sub(biases, torch._foreach_mul(means, scales))
+    shifts = torch._foreach_sub(biases, list(torch._foreach_mul(means, scales)))
     return list(zip(scales, shifts, strict=True))
 
 
