@@ -41,9 +41,12 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
             model(training.loader.gather(plan).x)  # it finds out which of its ways it can take
         if model.in_force["compile"]:
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
-        before = training.state()
         training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
-        obstacle = _obstacle(training, spec) or _replaced(before, training.state())
+        obstacle = _obstacle(training, spec)
+        if not obstacle and "graph" not in spec.without:
+            before = training.state()  # with what the first batch has brought into being
+            training.work(plan, pace)
+            obstacle = _replaced(before, training.state())
         if not obstacle and "graph" not in spec.without:
             started = time.perf_counter()
             try:

@@ -40,11 +40,10 @@ def test_a_run_ends_with_the_epoch_that_reaches_its_target(tmp_path: Path, engin
     assert load(tmp_path / f"{spec.id}.json") == record
 
 
-@every_engine
-def test_up_to_its_target_a_run_is_the_run_without_one(tmp_path: Path, engine: str) -> None:
-    free = run(make_spec("standard", lr=0.02, epochs=5, evaluate=[], engine=engine), output=tmp_path)
+def test_up_to_its_target_a_run_is_the_run_without_one(tmp_path: Path) -> None:
+    free = run(make_spec("standard", lr=0.02, epochs=5, evaluate=[], engine="fast"), output=tmp_path)
     bound = f"clean>={accuracy(free, 2, 'clean')}"
-    bounded = run(make_spec("standard", lr=0.02, epochs=5, evaluate=[], engine=engine, target=bound), output=tmp_path)
+    bounded = run(make_spec("standard", lr=0.02, epochs=5, evaluate=[], engine="fast", target=bound), output=tmp_path)
     assert 1 < len(bounded.history) <= 3
     for mine, theirs in zip(bounded.history, free.history, strict=False):
         assert mine.scores["clean"].correct == theirs.scores["clean"].correct
@@ -99,9 +98,7 @@ def both(tmp_path: Path, method: str, **flags: object) -> tuple[Record, Record]:
     return reference, fast
 
 
-@pytest.mark.parametrize(
-    ("method", "precision"), [("standard", "fp32"), ("bs-trades", "fp32"), ("bs-trades", "bf16"), ("free-at", "bf16")]
-)
+@pytest.mark.parametrize(("method", "precision"), [("bs-trades", "bf16"), ("free-at", "fp32")])
 def test_a_run_on_colour_images_ends_in_the_same_scores(tmp_path: Path, method: str, precision: str) -> None:
     flags = {"dataset": colours(tmp_path), "model": "small-cnn", "eps": "8/255", "batch_size": 64, "epochs": 3}
     reference, fast = both(tmp_path, method, pad=1, flip=True, lr=0.05, precision=precision, **flags)

@@ -25,7 +25,6 @@ from . import LIMITED, Trial, make_spec, make_trial
 from .tape import record
 
 CAPTURABLE = [name for name in methods.names() if not methods.describe(name).not_capturable]
-every_method = pytest.mark.parametrize("name", methods.names())
 
 
 @pytest.fixture
@@ -156,12 +155,49 @@ def test_what_waits_for_the_device_is_run_and_said(own: Callable[[str], str]) ->
     assert_same_end(trial, make_trial(spec))
 
 
+REPLACED = "ctx.buffers['mean'] = 0.5 * ctx.buffer('mean', like=before) + before; before = ctx.buffers['mean']"
+REPLACING = {"a method's buffer": (REPLACED, "small-cnn"), "a network's buffer": ("pass", "{folder}/net.py:Net")}
+NET = """
+from torch import nn
+import torch
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(64, num_classes)
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.mean = 0.5 * self.mean + x.detach().mean(0)
+        return self.linear(x - self.mean)
+"""
+
+
+@pytest.mark.usefixtures("graphs_are_tapes")
+@pytest.mark.parametrize("what", REPLACING)
+def test_a_tensor_that_is_replaced_and_not_changed_in_place_is_no_trap(
+    what: str, own: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A graph would read and write where nobody looks any more."""
+    line, model = REPLACING[what]
+    (tmp_path / "net.py").write_text(NET)
+    spec = make_spec(own(line), hyper=[], engine="fast", model=model.format(folder=tmp_path), **LIMITED)
+    trial = make_trial(spec).prepare()
+    assert trial.info is not None
+    assert "is replaced in every batch, not changed in place" in trial.info.notes.get("graph", "nothing said")
+    assert_same_end(trial, make_trial(spec))
+
+
 # No trace
 
 
 @pytest.mark.usefixtures("graphs_are_tapes")
-@pytest.mark.parametrize("graph", [True, False], ids=["captured", "run"])
-@every_method
+@pytest.mark.parametrize(
+    ("name", "graph"), [*((name, True) for name in methods.names()), ("bs-trades", False), ("free-at", False)]
+)
 def test_a_prepared_training_begins_as_one_that_is_not(name: str, graph: bool) -> None:
     spec = make_spec(name, engine="fast", without=[] if graph else ["graph"])
     cold, warm = make_trial(spec), make_trial(spec)

@@ -31,8 +31,7 @@ def assert_near(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 FORMS: dict[str, dict[str, object]] = {
     "whole": {},
-    "padded to 4": {"stem_channels": 4},
-    "padded to 8": {"stem_channels": 8},
+    "padded stem": {"stem_channels": 8},
     "no fold": {"without": ("fold",)},
     "no channels-last": {"without": ("channels-last",)},
 }

@@ -154,6 +154,16 @@ def test_a_hook_that_comes_later_runs_in_an_attack_too() -> None:
     assert heard == [1]
 
 
+@pytest.mark.parametrize("name", [*FREEZABLE, "a Sequential with arguments", "a Sequential with a forward"])
+def test_what_can_be_computed_faster_is(name: str) -> None:
+    model = FastModel(classifier(built(name), "bf16"))
+    model(torch.rand(8, *SHAPE))
+    nothing_to_fold = name in FREEZABLE and not FREEZABLE[name][1]
+    assert model.notes == ({"fold": "no batch norm follows a convolution"} if nothing_to_fold else {})
+    assert model.in_force["channels-last"]
+    assert model.in_force["shadow"]
+
+
 def test_dropout_goes_on_dropping() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 5)
