@@ -145,7 +145,8 @@ def test_a_budget_of_time_is_overrun_by_less_than_a_step(tmp_path: Path, without
     spec = make_spec("pgd-at", device="cuda", engine="fast", hyper=["steps=20"], time_budget="3s", **flags)
     record = runner.run(spec, output=tmp_path, calibration_seconds=0.0)
     step = record.timing.train / record.steps
-    assert 3.0 - step < record.timing.train < 3.0 + 1.2 * step
+    early = 3 if without else 1  # a host that is slower than the device takes finished batches to be in flight
+    assert 3.0 - early * step < record.timing.train < 3.0 + 1.2 * step
 
 
 @pytest.mark.slow
