@@ -37,8 +37,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
     plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
     compile_seconds = capture_seconds = 0.0
     with undone(training.state):
-        with torch.no_grad():
-            model(training.loader.gather(plan).x)  # it finds out which of its ways it can take
+        model.settle(training.loader.gather(plan).x)
         if model.in_force["compile"]:
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
         training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts

@@ -57,7 +57,7 @@ class FastModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) float32 logits of (B, C, H, W) images in [0, 1]."""
         if not self._settled:
-            self._settle(x.detach()[:_TRIED_ON])
+            self.settle(x)
         if self._live is None:
             logits: Tensor = self.classifier(x)
             return logits
@@ -88,9 +88,9 @@ class FastModel(nn.Module):
         resting = not any(module.training or _has_hooks(module) for module in self._modules_below)
         return resting and all(place.parameter is parameter for place, parameter in self._own)
 
-    def _settle(self, x: Tensor) -> None:
-        """Try each way on the images x, and take those that give what the classifier gives."""
-        self._settled = True
+    def settle(self, x: Tensor) -> None:
+        """Try each way on a few of the images x, and take those that give what the classifier gives."""
+        self._settled, x = True, x.detach()[:_TRIED_ON]
         if any(_has_hooks(module) for module in self._modules_below):
             self.refuse("the network has hooks, which must run", "channels-last", "shadow", "fold", "compile")
             return
