@@ -17,6 +17,10 @@ Precision = Literal["fp32", "bf16"]
 Engine = Literal["reference", "fast"]
 Toggle = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph", "cudnn-benchmark"]
 Hyper = dict[str, bool | int | float | str]
+EvalEngine = Literal["exact", "fast"]
+OnOverfitting = Literal["continue", "stop", "restore"]
+Select = Literal["last", "best"]
+EXTERNAL = "external"  # the method of a model that was trained elsewhere
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
@@ -63,7 +67,7 @@ class PGD(BaseModel):
     restarts: int = 1
 
 
-def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
+def parse_evaluation(name: str) -> PGD | Literal["clean", "fgsm", "autoattack"]:
     """Return what the evaluation `name` asks for.
 
     Raises:
@@ -71,12 +75,58 @@ def parse_evaluation(name: str) -> PGD | Literal["clean", "autoattack"]:
     """
     if name == "clean":
         return "clean"
+    if name == "fgsm":
+        return "fgsm"
     if name == "autoattack":
         return "autoattack"
     match = _PGD.fullmatch(name)
     if not match:
-        raise ValueError(f"no evaluation '{name:.40}': there are clean, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack")
+        there_are = "there are clean, fgsm, pgd-STEPS, pgd-STEPS-RESTARTS and autoattack"
+        raise ValueError(f"no evaluation '{name:.40}': {there_are}")
     return PGD(steps=int(match[1]), restarts=int(match[2] or 1))
+
+
+class EvaluationRequest(NamedTuple):
+    """An evaluation, and on how many test images: so many, or as many as its interval needs to be so narrow."""
+
+    name: str
+    images: int | None = None  # with a precision: to begin with
+    precision: float | None = None  # half-width of the 95% interval, in points
+
+
+def parse_request(text: str) -> EvaluationRequest:
+    """Return the request in "clean", "pgd-20:n=500" or "autoattack:n=200,precision=2.0".
+
+    Raises:
+        ValueError: it does not look like that.
+    """
+    name, colon, options = text.replace(" ", "").partition(":")
+    parse_evaluation(name)
+    images, precision = None, None
+    for option in options.split(",") if colon else []:
+        key, _, value = option.partition("=")
+        if key == "n" and images is None and re.fullmatch(r"[1-9][0-9]{0,8}", value):
+            images = int(value)
+        elif key == "precision" and precision is None and re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,6})?", value):
+            precision = float(value)
+        else:
+            raise ValueError(
+                f"{name} takes n=IMAGES and precision=POINTS, as in {name}:n=200,precision=2, not '{option:.40}'"
+            )
+    if precision is not None and not 0 < precision < 50:
+        raise ValueError(f"a precision is a half-width of the 95% interval between 0 and 50 points, not {precision:g}")
+    return EvaluationRequest(name, images, precision)
+
+
+def split_requests(text: str) -> list[str]:
+    """Return the requests in "clean,autoattack:n=200,precision=2.0": an option belongs to the evaluation before it."""
+    found: list[str] = []
+    for part in text.split(","):
+        if found and ":" in found[-1] and "=" in part and ":" not in part:
+            found[-1] += f",{part.strip()}"
+        else:
+            found.append(part.strip())
+    return found
 
 
 class Target(NamedTuple):
@@ -121,7 +171,7 @@ class RunSpec(BaseModel):
     eps: Annotated[str, BeforeValidator(parse_eps)]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
 
-    epochs: Annotated[int, Field(gt=0, le=10**6)] | None = None  # the budget: this ...
+    epochs: Annotated[int, Field(ge=0, le=10**6)] | None = None  # the budget: this (0: trained elsewhere) ...
     train_seconds: Annotated[float, Field(gt=0)] | None = None  # ... or this
     batch_size: int = Field(gt=1)
     lr: float = Field(gt=0)  # peak
@@ -143,6 +193,15 @@ class RunSpec(BaseModel):
     compile: bool = False  # torch.compile in the fast engine
     target: str | None = None  # stop once the validation probe reaches it: "pgd-10>=0.45"
 
+    eval_engine: EvalEngine = "exact"
+    eval_precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = {}
+    on_overfitting: OnOverfitting = "continue"
+    select: Select = "last"
+    select_on: str = "pgd-10"  # of the validation images
+
+    checkpoint: str | None = None  # sha256 of weights that were trained elsewhere, only scored here
+    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
+
     method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
     model_source: str | None = None  # likewise for path/to/file.py:factory
 
@@ -151,6 +210,13 @@ class RunSpec(BaseModel):
     def _known_evaluations(cls, value: dict[str, int | None]) -> dict[str, int | None]:
         for name in value:
             parse_evaluation(name)
+        return value
+
+    @field_validator("select_on")
+    @classmethod
+    def _selectable(cls, value: str) -> str:
+        if parse_evaluation(value) == "autoattack":
+            raise ValueError("a checkpoint is selected by what is looked at every epoch: clean, fgsm or pgd-STEPS")
         return value
 
     @field_validator("target")
@@ -167,6 +233,11 @@ class RunSpec(BaseModel):
     def _consistent(self) -> Self:
         if (self.epochs is None) == (self.train_seconds is None):
             raise ValueError("a run has one budget: --epochs or --time-budget")
+        if (self.epochs == 0) != (self.method == EXTERNAL):
+            raise ValueError("epochs: at least 1, but for a model that was trained elsewhere")
+        unknown = set(self.eval_precision) - set(self.evaluations)
+        if unknown:
+            raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")
         if self.engine == "reference" and (self.without or self.compile):
             raise ValueError("--without and --compile are for --engine fast: the reference engine has neither")
         if self.norm == "linf" and self.epsilon > 1:
@@ -183,6 +254,8 @@ class RunSpec(BaseModel):
     @property
     def budget(self) -> str:
         """The budget as people write it: "15 epochs", "3m", "90s"."""
+        if self.epochs == 0:
+            return "trained elsewhere"
         if self.epochs is not None:
             return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
         assert self.train_seconds is not None
@@ -198,7 +271,7 @@ class RunSpec(BaseModel):
     @property
     def id(self) -> str:
         """A readable file name: digits-small-cnn-bs-trades-10ep-s0-1f2e3d4c."""
-        budget = f"{self.epochs}ep" if self.epochs is not None else self.budget
+        budget = f"{self.epochs}ep" if self.epochs else self.budget.replace(" ", "-")
         parts = [short_name(self.dataset), short_name(self.model), short_name(self.method), budget, f"s{self.seed}"]
         return "-".join([*parts, self.digest])
 

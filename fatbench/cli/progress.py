@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from fatbench.evaluation.sitting import Advance
 from fatbench.record import Probe, Record, Score
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import Pulse
@@ -74,9 +75,11 @@ class ProgressObserver(Observer):
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
             self._console.print(f"{self._title}: {line}  validation: {seen}", highlight=False, soft_wrap=True)
 
-    def evaluating(self, name: str, done: int, total: int, part: str) -> None:
-        """The evaluation `name` has settled `done` of `total` images and is at `part`."""
-        self._update(f"evaluating {name}", float(total), float(done), f"{part}  {done} of {total} images settled")
+    def evaluating(self, name: str, advance: Advance) -> None:
+        """The evaluation `name` is so far."""
+        left = "" if advance.seconds_left is None else f"  {_duration(advance.seconds_left)} left of it"
+        facts = f"{advance.part}{left}  {advance.done} of {advance.total} images settled"
+        self._update(f"evaluating {name}", float(advance.total), float(advance.done), facts)
 
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""

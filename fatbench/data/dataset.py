@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -64,11 +63,13 @@ class Dataset:
             raise UsageError(f"a test subset has at least 1 image, not {n}")
         if n is None or n >= len(self.x_test):
             return torch.arange(len(self.x_test), device=self.x_test.device)
-        return torch.tensor(self._test_order[:n], device=self.x_test.device)
+        return self.test_order[:n]
 
     @cached_property
-    def _test_order(self) -> NDArray[np.int64]:
-        return stratified_order(_numpy(self.y_test), hash_priority(_numpy(self.x_test)))
+    def test_order(self) -> Tensor:
+        """(N,) int64: the test images' rows in an order of which every beginning is a subset as above."""
+        order = stratified_order(_numpy(self.y_test), hash_priority(_numpy(self.x_test)))
+        return torch.tensor(order, device=self.x_test.device)
 
     @cached_property
     def _moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

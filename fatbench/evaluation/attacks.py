@@ -1,4 +1,4 @@
-"""Clean accuracy and PGD: which images a model still gets right."""
+"""Clean accuracy, FGSM and PGD: which images a model still gets right."""
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,15 @@ PGD_ALPHA = 0.25  # in units of eps: the literature's 2/255 at eps 8/255
 def is_correct(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """(B,) whether each image is classified as its label."""
     return _right(model(x), y)
+
+
+def survives_fgsm(model: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
+    """(B,) whether each image is right, and still is after one step of eps up the cross-entropy, from the image itself.
+
+    A weak attack, and worth having for that: a model that stands it and falls to PGD has overfitted to single steps.
+    """
+    gradient, right = _gradient_and_verdict(model, x, y)
+    return right & is_correct(model, ball.step(x, gradient, 1.0, x), y)
 
 
 def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int) -> Tensor:

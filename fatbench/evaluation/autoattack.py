@@ -8,9 +8,11 @@ time-seeded randomness, the debugger hook that it removes, and warnings that it 
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
+from pathlib import Path
 
 import pyautoattack
 import torch
@@ -18,23 +20,15 @@ from torch import Tensor
 
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
+from fatbench.evaluation.sitting import Advance, Sitting, Watch
 from fatbench.models.classifier import Classifier
+from fatbench.spec import EvalEngine
 from fatbench.threat import Ball, Linf
 
 VERSION = f"pyautoattack {pyautoattack.__version__}"
 _STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 _SQUARE_MARGIN = 0.002  # of the images, as in the library
 _TARGETS = 9  # wrong classes that the standard's targeted attacks try
-
-
-@dataclass(frozen=True)
-class AutoAttackResult:
-    """Which images survived, and how it came to that."""
-
-    standing: Tensor  # (B,) bool
-    version: str  # "standard", or what was run instead
-    survivors: dict[str, int] = field(default_factory=dict)  # after each part
-    warnings: list[str] = field(default_factory=list)
 
 
 def parts_for(num_classes: int) -> tuple[tuple[str, ...], str]:
@@ -60,27 +54,40 @@ def run_autoattack(
     num_classes: int,
     seed: int,
     batch_size: int,
-    watch: Callable[[str, int], None],
-) -> AutoAttackResult:
-    """Return which of the images x (B, C, H, W) in [0, 1] survive; `watch` hears each part and how many stand."""
+    watch: Watch,
+    engine: EvalEngine = "exact",
+    state: Path | None = None,
+) -> Sitting:
+    """Return what became of the images x (B, C, H, W) in [0, 1] with labels y."""
     attacks, version = parts_for(num_classes)
+    parts = ("clean", *attacks)
     x = x.contiguous()
     _check_box(x, "the images")
     chunks = [slice(first, first + batch_size) for first in range(0, len(x), batch_size)]
     standing = torch.cat([is_correct(model, x[chunk], y[chunk]) for chunk in chunks])
-    survivors: dict[str, int] = {}
+    broken_by = torch.where(standing, 0, 1)
+    seconds: dict[str, float] = {}
     with _library_contained() as warnings:
-        for attack in attacks:
+        for number, attack in enumerate(attacks, start=2):
+            started = time.perf_counter()
             alive = standing.nonzero().squeeze(1)
-            watch(attack, len(alive))
+            watch(Advance(len(x) - len(alive), len(x), attack))
             if len(alive):
                 adversary = _adversary(model, ball, attack, num_classes, seed, x.device)
                 x_adv, predicted = adversary.run_standard_evaluation(x[alive], y[alive], batch_size=batch_size)
                 _check_constraints(x_adv, x[alive], ball)
                 standing[alive] = predicted.eq(y[alive])
-            survivors[attack] = int(standing.sum())
-    warnings += _square_beats_the_others(survivors, len(x))
-    return AutoAttackResult(standing, version, survivors, warnings)
+                broken_by[alive] = torch.where(standing[alive], 0, number)
+            seconds[attack] = time.perf_counter() - started
+    sitting = Sitting(
+        parts=parts,
+        broken_by=broken_by.to("cpu", torch.int8),
+        attack={"version": version, "implementation": VERSION},
+        part_seconds=seconds,
+        warnings=warnings,
+    )
+    alarm = _square_beats_the_others(sitting.score.survivors, len(x))
+    return replace(sitting, warnings=[*warnings, *alarm])
 
 
 def _adversary(

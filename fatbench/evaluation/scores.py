@@ -1,23 +1,23 @@
-"""One evaluation by name, as a Score: counts, seconds, and exactly what was run."""
+"""One evaluation by name: which images a model gets right, and exactly what was run."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fatbench.data.loader import to_float
-from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_pgd
+from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_fgsm, survives_pgd
 from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.sitting import Advance, Sitting, Watch, sitting_of
 from fatbench.models.classifier import Classifier
-from fatbench.record import Fact, Score
-from fatbench.spec import PGD, parse_evaluation
+from fatbench.record import Fact
+from fatbench.spec import PGD, EvalEngine, parse_evaluation
 from fatbench.threat import Ball
 
 ATTACK_SEED = 0  # the same for every run, so that PGD starts from the same noise under every method
-
-Watch = Callable[[int, int, str], None]
-"""Hears (images done, images in all, what is going on)."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,16 @@ class Exam:
     num_classes: int
     ball: Ball
     batch_size: int
+    engine: EvalEngine = "exact"  # of AutoAttack
 
-    def sit(self, name: str, model: Classifier, watch: Watch) -> Score:
-        """The score of `model` under the evaluation `name` ("clean", "pgd-20", "pgd-50-10", "autoattack").
+    def sit(self, name: str, model: Classifier, watch: Watch, state: Path | None = None) -> Sitting:
+        """What `model` makes of the evaluation `name` ("clean", "fgsm", "pgd-20", "pgd-50-10", "autoattack").
+
+        Args:
+            name: of the evaluation.
+            model: put in eval mode and float32 meanwhile, and left as it was.
+            watch: hears how far the evaluation is.
+            state: where a long evaluation keeps what it has found; if it is there already, the evaluation goes on.
 
         Raises:
             InvalidRunError: images or attack leave what the threat model allows.
@@ -43,39 +50,48 @@ class Exam:
         what = parse_evaluation(name)
         with measuring(model), isolated_randomness(ATTACK_SEED, self.x.device):
             if what == "autoattack":
-                score = self._autoattack(model, watch)
+                sitting = self._autoattack(model, watch, state)
             elif what == "clean":
-                score = Score(correct=self._count(lambda x, y: is_correct(model, x, y), watch), total=len(self.x))
+                clean = self._verdicts(lambda x, y: is_correct(model, x, y), watch)
+                sitting = Sitting(("clean",), torch.where(clean, 0, 1).to("cpu", torch.int8))
+            elif what == "fgsm":
+                sitting = self._attacked(name, model, lambda x, y: survives_fgsm(model, x, y, self.ball), watch, {})
             else:
-                score = self._pgd(model, what, watch)
-        return score.model_copy(update={"seconds": time.perf_counter() - started})
+                sitting = self._pgd(name, what, model, watch)
+        return sitting if sitting.seconds else replace(sitting, seconds=time.perf_counter() - started)
 
-    def _pgd(self, model: Classifier, what: PGD, watch: Watch) -> Score:
+    def _pgd(self, name: str, what: PGD, model: Classifier, watch: Watch) -> Sitting:
         def survives(x: Tensor, y: Tensor) -> Tensor:
             return survives_pgd(model, x, y, self.ball, steps=what.steps, restarts=what.restarts)
 
-        return Score(
-            correct=self._count(survives, watch),
-            total=len(self.x),
-            attack={"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce", **self._facts},
-        )
+        facts: dict[str, Fact] = {"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce"}
+        return self._attacked(name, model, survives, watch, facts)
 
-    def _count(self, verdict: Callable[[Tensor, Tensor], Tensor], watch: Watch) -> int:
-        """How many images the verdict spares; they become float batch by batch, since all of them may not fit."""
-        correct = 0
+    def _attacked(
+        self,
+        name: str,
+        model: Classifier,
+        survives: Callable[[Tensor, Tensor], Tensor],
+        watch: Watch,
+        facts: dict[str, Fact],
+    ) -> Sitting:
+        standing = self._verdicts(survives, watch)
+        clean = self._verdicts(lambda x, y: is_correct(model, x, y), lambda _: None)
+        return sitting_of(name, clean, standing, facts | self.facts)
+
+    def _verdicts(self, verdict: Callable[[Tensor, Tensor], Tensor], watch: Watch) -> Tensor:
+        """(N,) whom the verdict spares; images become float batch by batch, since all of them may not fit."""
+        spared = []
         for first in range(0, len(self.x), self.batch_size):
-            watch(first, len(self.x), "")
+            watch(Advance(first, len(self.x)))
             chunk = slice(first, first + self.batch_size)
-            correct += int(verdict(to_float(self.x[chunk]), self.y[chunk]).sum())
-        return correct
+            spared.append(verdict(to_float(self.x[chunk]), self.y[chunk]))
+        return torch.cat(spared)
 
-    def _autoattack(self, model: Classifier, watch: Watch) -> Score:
-        from fatbench.evaluation.autoattack import VERSION, run_autoattack  # with a library that nothing else needs
+    def _autoattack(self, model: Classifier, watch: Watch, state: Path | None) -> Sitting:
+        from fatbench.evaluation.autoattack import run_autoattack  # with a library that nothing else needs
 
-        def hear(part: str, standing: int) -> None:
-            watch(len(self.x) - standing, len(self.x), part)
-
-        result = run_autoattack(
+        sitting = run_autoattack(
             model,
             to_float(self.x),
             self.y,
@@ -83,18 +99,15 @@ class Exam:
             num_classes=self.num_classes,
             seed=ATTACK_SEED,
             batch_size=self.batch_size,
-            watch=hear,
+            watch=watch,
+            engine=self.engine,
+            state=state,
         )
-        return Score(
-            correct=int(result.standing.sum()),
-            total=len(self.x),
-            attack={"version": result.version, "implementation": VERSION, **self._facts},
-            survivors=result.survivors,
-            warnings=result.warnings,
-        )
+        return replace(sitting, attack=sitting.attack | self.facts)
 
     @property
-    def _facts(self) -> dict[str, Fact]:
+    def facts(self) -> dict[str, Fact]:
+        """What every attack of this exam has in common, for the record."""
         return {
             "norm": type(self.ball).__name__.lower(),
             "eps": self.ball.eps,

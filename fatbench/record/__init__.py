@@ -18,16 +18,20 @@ from fatbench.record.parts import (
     Compute,
     Count,
     DataInfo,
+    Diagnostics,
     EngineInfo,
     Environment,
     Event,
     Fact,
+    Finding,
+    Masking,
     MethodInfo,
     Part,
     Passes,
     Probe,
     Quantity,
     Score,
+    Selection,
     TargetInfo,
     Throughput,
     Timing,
@@ -40,15 +44,19 @@ __all__ = [
     "Budget",
     "Compute",
     "DataInfo",
+    "Diagnostics",
     "EngineInfo",
     "Environment",
     "Event",
     "Fact",
+    "Finding",
+    "Masking",
     "MethodInfo",
     "Passes",
     "Probe",
     "Record",
     "Score",
+    "Selection",
     "Status",
     "TargetInfo",
     "Throughput",
@@ -57,7 +65,7 @@ __all__ = [
     "save",
 ]
 
-SCHEMA = 2  # layout of the file; older files are upgraded on reading
+SCHEMA = 3  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
 
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
@@ -66,7 +74,8 @@ Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
 class Record(Part):
     """One run: what was asked, what happened, on what machine.
 
-    What schema 2 added is None where schema 1 did not measure it, so an older file needs nothing but its new number.
+    What a schema added is None or empty where the one before did not measure it, so that an older file needs nothing
+    but its new number.
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
@@ -92,6 +101,8 @@ class Record(Part):
     history: list[Probe] = []
     scores: dict[str, Score] = {}
     events: list[Event] = []
+    diagnostics: Diagnostics | None = None  # since schema 3
+    selection: Selection | None = None  # since schema 3
     environment: Environment | None = None
     artefacts: dict[str, str] = {}  # name -> path beside the record
     error: str | None = None

@@ -27,6 +27,7 @@ class Score(Part):
     seconds: Seconds = 0.0
     attack: dict[str, Fact] = {}  # what exactly was run: version, steps, seed, batch size
     survivors: dict[str, Count] = {}  # AutoAttack: images still right after each of its parts
+    part_seconds: dict[str, Seconds] = {}  # AutoAttack: what each of its parts took; since schema 3
     warnings: list[str] = []
 
     @model_validator(mode="after")
@@ -47,7 +48,7 @@ class Budget(Part):
 
     epochs: int | None
     train_seconds: float | None
-    stopped_by: Literal["epochs", "time", "target", "diverged", "interrupted", "failed"] | None = None
+    stopped_by: Literal["epochs", "time", "target", "overfitting", "diverged", "interrupted", "failed"] | None = None
 
 
 class TargetInfo(Part):
@@ -126,6 +127,40 @@ class Event(Part):
     epoch: Count
     train_seconds: Seconds
     detail: str = ""
+
+
+class Finding(Part):
+    """A contract that model or data do not keep, so that scores may not mean what they seem to."""
+
+    code: str  # kebab-case: "softmax-outputs"
+    detail: str  # one line, with the remedy
+    evaluation: str | None = None  # the one before or after which it was found; None: before any
+
+
+class Masking(Part):
+    """Whether robustness may be no more than gradients that lead attacks nowhere."""
+
+    verdict: Literal["none", "suspect"]
+    reasons: list[str] = []
+    shares: dict[str, float] = {}  # what was looked at, as fractions of the images
+
+
+class Diagnostics(Part):
+    """What was looked at besides the scores, to know whether they can be relied on."""
+
+    findings: list[Finding] = []
+    masking: Masking | None = None  # None: not looked at
+
+
+class Selection(Part):
+    """Which weights the scores are of; where they are not the last, the last ones' scores stay here beside them."""
+
+    policy: Literal["last", "best", "restored"]
+    on: str | None = None  # the evaluation of the validation images that chose them
+    epoch: Count
+    step: Count
+    train_seconds: Seconds
+    last_scores: dict[str, Score] = {}
 
 
 class MethodInfo(Part):

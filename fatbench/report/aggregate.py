@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fatbench.record import Record, Score
 from fatbench.report.configuration import Configuration, names
 from fatbench.report.plain import plain
-from fatbench.report.statistics import deviation, mean, wilson
+from fatbench.statistics import deviation, mean, wilson
 
 NOISY = "noisy"  # among a row's events: the time of a finished run is not to be relied on
 

@@ -12,8 +12,8 @@ from fatbench.record import Record
 from fatbench.report.cells import duration, evaluation_title, interval, percent, quantity
 from fatbench.report.curve import sparkline
 from fatbench.report.plain import plain
-from fatbench.report.statistics import wilson
 from fatbench.spec import short_name
+from fatbench.statistics import wilson
 
 _COLOURS = {"finished": "green", "running": "blue", "diverged": "red", "failed": "red", "interrupted": "yellow"}
 _SHOWN = 8  # events or warnings; the file has them all

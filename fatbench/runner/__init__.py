@@ -11,14 +11,18 @@ from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.metering.calibration import peak_flops
 from fatbench.metering.flops import counted_flops
 from fatbench.record import PROTOCOL, Event, Probe, Record, Score, load
+from fatbench.record.samples import FILE as SAMPLES
+from fatbench.record.samples import save_samples
 from fatbench.runner.accounting import Account
 from fatbench.runner.bench import Bench, set_up
 from fatbench.runner.goal import Goal
 from fatbench.runner.journal import Journal, failures_recorded, open_journal
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
+from fatbench.runner.scoring import Sat, sit_exams
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
+from fatbench.training.checkpoint import FILE as WEIGHTS
 from fatbench.training.checkpoint import save_weights
 from fatbench.training.loop import Pulse
 from fatbench.training.passes import count_passes
@@ -116,8 +120,8 @@ def _train(bench: Bench, journal: Journal, observer: Observer) -> bool:
         journal.note(events=[*journal.record.events, _divergence(training.pulse())])
         return False
     with bench.clock.phase("checkpoint"):
-        save_weights(bench.model, journal.weights, {"id": bench.spec.id, "model": bench.spec.model})
-    journal.note(artefacts={"weights": f"{bench.spec.id}/{journal.weights.name}"})
+        save_weights(bench.model, journal.artefact(WEIGHTS), {"id": bench.spec.id, "model": bench.spec.model})
+    journal.keep("weights", journal.artefact(WEIGHTS))
     return True
 
 
@@ -137,20 +141,17 @@ def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: floa
 
 
 def _score(bench: Bench, journal: Journal, observer: Observer) -> None:
-    """Run every evaluation that the spec names, each on its share of the test images."""
+    """Run every evaluation that the spec names, and keep what became of every image."""
     reset_peak_memory(bench.device)
-    for name, samples in bench.spec.evaluations.items():
-        observer.stage(f"evaluating {name}")
-        rows = bench.dataset.test_subset(samples).to(bench.device)
 
-        def watch(done: int, total: int, part: str, name: str = name) -> None:
-            observer.evaluating(name, done, total, part)
+    def done(name: str, sat: Sat) -> None:
+        journal.note(scores={**journal.record.scores, name: sat.sitting.score})
 
-        with bench.clock.phase("evaluation"):
-            exam = bench.exam(bench.dataset.x_test[rows], bench.dataset.y_test[rows])
-            score = exam.sit(name, bench.model, watch)
-        observer.scored(name, score)
-        journal.note(scores={**journal.record.scores, name: score})
+    results = sit_exams(bench, observer, journal.artefact("evaluation"), done)
+    if results.by_name:
+        file = journal.artefact(SAMPLES)
+        save_samples(results.samples(bench), file)
+        journal.keep("samples", file)
     journal.note(memory={**journal.record.memory, **_memory(bench, "evaluation")})
 
 
@@ -166,10 +167,10 @@ def _warm_up(bench: Bench) -> Account:
 
 
 def _probe(bench: Bench, pulse: Pulse, names: Sequence[str]) -> Probe:
-    exam = bench.exam(bench.dataset.x_val, bench.dataset.y_val)
+    exam = bench.exam_on(bench.dataset.x_val, bench.dataset.y_val)
 
     def look(name: str) -> Score:
-        score = exam.sit(name, bench.model, lambda *_: None)
+        score = exam.sit(name, bench.model, lambda _: None).score
         return Score(correct=score.correct, total=score.total)
 
     return Probe(

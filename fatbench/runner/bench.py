@@ -28,18 +28,34 @@ from fatbench.training.engine.stem import fastest_stem
 from fatbench.training.loop import Training
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A run that is set up."""
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model, and what it is to be scored on."""
 
     spec: RunSpec
-    method: Method
     dataset: Dataset
-    loader: Loader
     model: Classifier
     ball: Ball
     device: torch.device
     clock: Clock
+
+    def exam(self, rows: Tensor) -> Exam:
+        """The test images in `rows`, (n,) int64, for the model to be scored on."""
+        there = rows.to(self.device)
+        return self.exam_on(self.dataset.x_test[there], self.dataset.y_test[there])
+
+    def exam_on(self, x: Tensor, y: Tensor) -> Exam:
+        """Uint8 images (N, C, H, W) and their labels, for the model to be scored on."""
+        spec = self.spec
+        return Exam(x, y, self.dataset.num_classes, self.ball, spec.eval_batch_size, spec.eval_engine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Candidate):
+    """A run that is set up."""
+
+    method: Method
+    loader: Loader
 
     def context(self) -> Context:
         """A fresh context for the method."""
@@ -96,10 +112,6 @@ class Bench:
             optimizer.register_step_post_hook(lambda *_: increment_version(parameters))
         return optimizer
 
-    def exam(self, x: Tensor, y: Tensor) -> Exam:
-        """What the model is to be scored on: uint8 images (N, C, H, W) and labels."""
-        return Exam(x, y, self.dataset.num_classes, self.ball, self.spec.eval_batch_size)
-
 
 def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
     """Return the bench of `spec`; split, weights, order and noise all follow from its seed.
@@ -134,7 +146,16 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
             pad=spec.pad,
             flip=spec.flip,
         )
-    return Bench(spec, method, dataset, loader, model, make_ball(spec.norm, spec.epsilon), device, clock)
+    return Bench(
+        spec=spec,
+        dataset=dataset,
+        model=model,
+        ball=make_ball(spec.norm, spec.epsilon),
+        device=device,
+        clock=clock,
+        method=method,
+        loader=loader,
+    )
 
 
 def data_info(dataset: Dataset) -> DataInfo:

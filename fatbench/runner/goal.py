@@ -3,7 +3,7 @@
 from fatbench.record import Probe, TargetInfo
 from fatbench.spec import RunSpec, parse_target
 
-PROBES = ("clean", "pgd-10")  # on the validation images, every epoch, off the clock
+PROBES = ("clean", "fgsm", "pgd-10")  # on the validation images, every epoch, off the clock
 
 
 class Goal:

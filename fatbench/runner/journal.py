@@ -14,7 +14,7 @@ from fatbench.runner.bench import Bench, data_info
 from fatbench.runner.faults import own_faults_named
 from fatbench.training.clock import Clock
 
-_WEIGHTS = "model.safetensors"
+_IN_PROGRESS = "running-"  # before an artefact's name while an earlier result is still in force
 _SECONDS = 1.0  # between two writes of what changes every epoch
 
 
@@ -33,10 +33,13 @@ class Journal:
         self.path = folder / record.id / "running.json" if _is_result(self._final) else self._final
         self._written = 0.0
 
-    @property
-    def weights(self) -> Path:
-        """Where the run's weights go; a stored result's stay in place until it is replaced."""
-        return self.folder / self.record.id / (_WEIGHTS if self.path == self._final else "running.safetensors")
+    def artefact(self, file: str) -> Path:
+        """Where the run's file of that name goes; a stored result's stays in place until the result is replaced."""
+        return self.folder / self.record.id / (file if self.path == self._final else f"{_IN_PROGRESS}{file}")
+
+    def keep(self, name: str, file: Path) -> None:
+        """Add to the record that the artefact `name` lies in `file`."""
+        self.note(artefacts={**self.record.artefacts, name: f"{self.record.id}/{file.name}"})
 
     def note(self, **fields: Any) -> None:
         """Add to the record, on disk too.
@@ -66,10 +69,11 @@ class Journal:
             self.note(status=status, error=error, budget=budget)
             return
         artefacts = {}
-        if "weights" in self.record.artefacts:  # not an earlier, interrupted run's
-            final = self.weights.with_name(_WEIGHTS)
-            self.weights.replace(final)
-            artefacts = {"weights": f"{self.record.id}/{final.name}"}
+        for name, place in self.record.artefacts.items():
+            file = self.folder / place
+            final = file.with_name(file.name.removeprefix(_IN_PROGRESS))
+            file.replace(final)
+            artefacts[name] = f"{self.record.id}/{final.name}"
         self.path = self._final
         self.note(status=status, error=error, budget=budget, artefacts=artefacts)
         in_progress.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Whoever watches a run."""
 
+from fatbench.evaluation.sitting import Advance
 from fatbench.record import Probe, Record, Score
 from fatbench.training.loop import Pulse
 
@@ -19,8 +20,8 @@ class Observer:
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""
 
-    def evaluating(self, name: str, done: int, total: int, part: str) -> None:
-        """The evaluation `name` has settled `done` of `total` images and is at `part`."""
+    def evaluating(self, name: str, advance: Advance) -> None:
+        """The evaluation `name` is so far."""
 
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""

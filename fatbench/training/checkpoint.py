@@ -7,6 +7,8 @@ from torch import nn
 
 from fatbench.atomic import write_atomically
 
+FILE = "model.safetensors"
+
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the model's parameters and buffers (its normalisation among them) to `path`, wholly or not at all.

@@ -17,7 +17,7 @@ PIXELS, EPS = 12, 0.05
 def sit(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
     """The score of a model on images in [0, 1], which are rounded to 8 bits first."""
     images = (x * 255).round().to(torch.uint8)
-    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda *_: None)
+    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda _: None).score
 
 
 class _Linear(nn.Module):

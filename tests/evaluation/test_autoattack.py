@@ -18,7 +18,7 @@ from fatbench.threat import L2, Ball, Linf
 def sit(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
     """The score of a model on images in [0, 1], which are rounded to 8 bits first."""
     images = (x * 255).round().to(torch.uint8)
-    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda *_: None)
+    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda _: None).score
 
 
 def _fitted(classes: int, images: int = 10) -> tuple[Classifier, Tensor, Tensor]:
@@ -43,10 +43,10 @@ def test_verdicts_are_the_standard_evaluations_bit_for_bit() -> None:
         _, predicted = stock.run_standard_evaluation(x, y, batch_size=5)
         ours = run_autoattack(model, x, y, Linf(0.2), num_classes=10, seed=0, batch_size=5, watch=lambda *_: None)
     assert torch.equal(ours.standing, predicted.eq(y))
-    assert ours.version == "standard"
+    assert ours.attack["version"] == "standard"
     assert 0 < ours.standing.sum() < len(x), "the test must have both verdicts"
-    assert list(ours.survivors) == ["apgd-ce", "apgd-t", "fab-t", "square"]
-    assert ours.survivors["square"] == ours.standing.sum()
+    assert list(ours.score.survivors) == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    assert ours.score.survivors["square"] == ours.standing.sum()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from fatbench.errors import UsageError
 from fatbench.report.comparison import compare
-from fatbench.report.statistics import wilson
+from fatbench.statistics import wilson
 
 from .records import DATA, MACHINE, event, measured, record, score, study
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from fatbench.report.statistics import deviation, mean, wilson
+from fatbench.statistics import deviation, mean, wilson
 
 SECONDS = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
 

@@ -166,8 +166,8 @@ def test_weights_of_the_fast_engine_are_anyones(tmp_path: Path, precision: str) 
     plain.model.load_state_dict(stored)
     assert all(value.is_contiguous() for value in stored.values())
     assert {value.dtype for value in stored.values()} == {torch.float32, torch.int64}
-    exam = plain.exam(plain.dataset.x_test, plain.dataset.y_test)
-    assert exam.sit("clean", plain.model, lambda *_: None).correct == record.scores["clean"].correct
+    exam = plain.exam_on(plain.dataset.x_test, plain.dataset.y_test)
+    assert exam.sit("clean", plain.model, lambda _: None).score.correct == record.scores["clean"].correct
 
 
 def test_a_seed_fixes_a_fast_run_and_what_is_prepared_before_does_not_matter(tmp_path: Path) -> None:

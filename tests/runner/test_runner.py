@@ -188,7 +188,7 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
         run(spec, output=tmp_path, force=True)
     assert load(path) == first
     assert load(tmp_path / spec.id / "running.json").status == "interrupted"
-    assert (tmp_path / spec.id / "running.safetensors").exists()
+    assert (tmp_path / spec.id / "running-model.safetensors").exists()
     monkeypatch.undo()
     again = run(spec, output=tmp_path, force=True)
     assert load(path) == again != first
