@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.evaluation_table import EvaluationRow
 from fatbench.record import Environment
 
 _WIDTH = 120  # characters, at least
@@ -41,9 +42,10 @@ class Row:
         return median(self.seconds)
 
 
-def as_json(rows: Sequence[Row], environment: Environment) -> str:
+def as_json(rows: Sequence[Row], environment: Environment, evaluations: Sequence[EvaluationRow] = ()) -> str:
     """Return everything measured, raw."""
-    return json.dumps({"environment": environment.model_dump(), "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
+    measured = {"rows": [asdict(row) for row in rows], "evaluations": [asdict(row) for row in evaluations]}
+    return json.dumps({"environment": environment.model_dump(), **measured}, indent=1) + "\n"
 
 
 def show(rows: Sequence[Row], environment: Environment, width: int) -> str:
@@ -52,13 +54,14 @@ def show(rows: Sequence[Row], environment: Environment, width: int) -> str:
     with console.capture() as captured:
         for model in dict.fromkeys(row.model for row in rows):
             mine = [row for row in rows if row.model == model]
-            console.print(Text(f"{model}, batch {mine[0].batch_size}, {_hardware(environment)}", style="bold"))
+            console.print(Text(f"{model}, batch {mine[0].batch_size}, {hardware(environment)}", style="bold"))
             console.print(_table(mine), "")
         console.print(Text(_LEGEND + (f"\n{_ON_A_GPU}" if environment.cuda else ""), style="dim"))
     return captured.get()
 
 
-def _hardware(environment: Environment) -> str:
+def hardware(environment: Environment) -> str:
+    """Return what it was measured on."""
     threads = f"{environment.cpu_threads} thread{'s' * (environment.cpu_threads != 1)}"
     return f"{environment.device}, {threads}, torch {environment.torch}"
 

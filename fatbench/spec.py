@@ -26,6 +26,8 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
 _PGD = re.compile(r"pgd-([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,3}))?")
 _LARGEST_SEED = 2**32 - 1
+_FLAGS = {"on_overfitting": "--on-co", "train_seconds": "--time-budget", "evaluations": "--eval", "seed": "--seeds"}
+_BOUNDS = {"gt": "is more than", "ge": "is at least", "lt": "is less than", "le": "is at most"}
 
 
 def parse_eps(text: object) -> str:
@@ -234,7 +236,7 @@ class RunSpec(BaseModel):
         if (self.epochs is None) == (self.train_seconds is None):
             raise ValueError("a run has one budget: --epochs or --time-budget")
         if (self.epochs == 0) != (self.method == EXTERNAL):
-            raise ValueError("epochs: at least 1, but for a model that was trained elsewhere")
+            raise ValueError(f"--epochs is at least 1, not {self.epochs}: only a model trained elsewhere has none")
         unknown = set(self.eval_precision) - set(self.evaluations)
         if unknown:
             raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")
@@ -271,7 +273,8 @@ class RunSpec(BaseModel):
     @property
     def id(self) -> str:
         """A readable file name: digits-small-cnn-bs-trades-10ep-s0-1f2e3d4c."""
-        budget = f"{self.epochs}ep" if self.epochs else self.budget.replace(" ", "-")
+        weights = short_name((self.checkpoint or "")[:8])  # of a model that was trained elsewhere, in place of a budget
+        budget = weights if self.epochs == 0 else f"{self.epochs}ep" if self.epochs else self.budget
         parts = [short_name(self.dataset), short_name(self.model), short_name(self.method), budget, f"s{self.seed}"]
         return "-".join([*parts, self.digest])
 
@@ -287,12 +290,26 @@ def build_spec(**fields: Any) -> RunSpec:
     """Return the validated spec.
 
     Raises:
-        UsageError: one line that names the first field at fault and why.
+        UsageError: one line that names the flag of the first field at fault and why.
     """
     try:
         return RunSpec(**fields)
     except ValidationError as error:
-        raise UsageError(first_problem(error)) from None
+        raise UsageError(_problem_with_flag(error)) from None
+
+
+def _problem_with_flag(error: ValidationError) -> str:
+    """Return the first problem as whoever typed a command line would put it."""
+    problem = error.errors()[0]
+    field, context = str(problem["loc"][0]) if problem["loc"] else "", problem.get("ctx", {})
+    bound = next((f"{words} {context[key]}" for key, words in _BOUNDS.items() if key in context), None)
+    wanted = {"literal_error": f"is one of {context.get('expected')}", "finite_number": "is finite"}.get(
+        problem["type"], bound
+    )
+    if not field or wanted is None:
+        return first_problem(error)
+    flag = _FLAGS.get(field, f"--{field.replace('_', '-')}")
+    return f"{flag} {wanted}, not {problem['input']!r:.60}"
 
 
 def first_problem(error: ValidationError) -> str:

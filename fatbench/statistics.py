@@ -1,12 +1,14 @@
-"""The few statistics that every table prints, in closed form."""
+"""The few statistics that every table prints, in closed form: no table waits for scipy to be imported."""
 
 import math
 from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist
 
+CONFIDENCE = 0.95
 
-def wilson(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+
+def wilson(correct: float, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion (Wilson, JASA 1927), as fractions in [0, 1].
 
     `correct` may be fractional: the mean count of several seeds on the same `total` images.
@@ -26,6 +28,20 @@ def wilson(correct: float, total: int, confidence: float = 0.95) -> tuple[float,
     return low, high
 
 
+def student(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the t-interval of the mean of a normal population ("Student", Biometrika 1908), given a sample of it.
+
+    Raises:
+        ValueError: fewer than two values, which say nothing about their spread.
+    """
+    spread = deviation(values)
+    if spread is None:
+        raise ValueError("one value has no t-interval")
+    half = _t_quantile(confidence, len(values) - 1) * spread / math.sqrt(len(values))
+    centre = mean(values)
+    return centre - half, centre + half
+
+
 def mean(values: Sequence[float]) -> float:
     """Return the mean of one or more numbers; exactly theirs where all are equal, and finite where they are."""
     first = values[0]
@@ -43,3 +59,25 @@ def deviation(values: Sequence[float]) -> float | None:
 @cache
 def _quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+@cache
+def _t_quantile(confidence: float, freedom: int) -> float:
+    """The t with P(|T| < t) = confidence, by bisection of the angle arctan(t / sqrt(freedom))."""
+    low, high = 0.0, math.pi / 2
+    while low < (angle := (low + high) / 2) < high:
+        low, high = (angle, high) if _t_within(angle, freedom) < confidence else (low, angle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _t_within(angle: float, freedom: int) -> float:
+    """P(|T| < sqrt(freedom) tan(angle)): a finite sum (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
+    square = math.cos(angle) ** 2
+    odd = freedom % 2
+    term = math.sin(angle) * (math.cos(angle) if odd else 1.0)
+    terms = []
+    for k in range(1 + odd, freedom, 2):
+        terms.append(term)
+        term *= square * k / (k + 1)
+    total = math.fsum(terms)
+    return 2 / math.pi * (angle + total) if odd else total

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fatbench import record
 from fatbench.report import comparison, render
+from fatbench.report.loaded import Run
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- /results -->"
@@ -12,8 +13,8 @@ BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- /results -->"
 
 def table() -> str:
     """Return the committed records' comparison as Markdown."""
-    records = [record.load(path) for path in committed()]
-    return render.markdown(comparison.compare(records, sort=None, reference="trades"))
+    runs = [Run(record.load(path), path) for path in committed()]
+    return render.markdown(comparison.compare(runs, sort=None, reference="trades"))
 
 
 def committed() -> list[Path]:

@@ -15,14 +15,18 @@ from fatbench.record import (
     Budget,
     Compute,
     DataInfo,
+    Diagnostics,
     EngineInfo,
     Environment,
     Event,
+    Finding,
+    Masking,
     MethodInfo,
     Passes,
     Probe,
     Record,
     Score,
+    Selection,
     TargetInfo,
     Throughput,
     Timing,
@@ -106,6 +110,26 @@ ANY_RECORD = built(
     history=st.lists(PROBES, max_size=2),
     scores=SCORES,
     events=st.lists(built(Event, kind=TEXT, step=COUNT, epoch=COUNT, train_seconds=SECONDS, detail=TEXT), max_size=2),
+    diagnostics=maybe(
+        built(
+            Diagnostics,
+            findings=st.lists(built(Finding, code=TEXT, detail=TEXT, evaluation=maybe(TEXT)), max_size=2),
+            masking=maybe(
+                built(Masking, verdict=st.sampled_from(["none", "suspect"]), reasons=st.lists(TEXT, max_size=2))
+            ),
+        )
+    ),
+    selection=maybe(
+        built(
+            Selection,
+            policy=st.sampled_from(["last", "best", "restored"]),
+            on=maybe(TEXT),
+            epoch=COUNT,
+            step=COUNT,
+            train_seconds=SECONDS,
+            last_scores=SCORES,
+        )
+    ),
     environment=maybe(built(Environment, device=TEXT, cpu=TEXT, cpu_threads=COUNT, commit=maybe(TEXT))),
     artefacts=st.dictionaries(TEXT, TEXT, max_size=2),
     error=maybe(TEXT),
@@ -121,7 +145,7 @@ def test_any_record_survives_the_disk(original):
 
 def test_the_keys_that_others_rely_on(tmp_path):
     content = json.loads(save(record(), tmp_path).read_text())
-    assert (content["schema"], content["protocol"], content["status"]) == (2, 1, "finished")
+    assert (content["schema"], content["protocol"], content["status"]) == (records.SCHEMA, 1, "finished")
     assert (content["spec"]["method"], content["spec"]["seed"], content["spec"]["dataset"]) == ("fgsm-rs", 0, "digits")
     assert content["timing"]["train"] == 3.0
     assert (content["scores"]["pgd-20"]["correct"], content["scores"]["pgd-20"]["total"]) == (200, 360)
@@ -137,16 +161,16 @@ def test_a_field_that_an_older_fatbench_did_not_write_takes_its_default(tmp_path
     assert load(tmp_path / "old.json") == record()
 
 
-def test_a_file_of_schema_1_is_upgraded(tmp_path):
-    content = json.loads(record().model_dump_json(by_alias=True)) | {"schema": 1}
-    for name in ("throughput", "compute", "energy_joules", "engine", "target"):
-        del content[name]
-    del content["timing"]["calibration"]
-    (tmp_path / "old.json").write_text(json.dumps(content))
-    old = load(tmp_path / "old.json")
-    assert old == record()
-    assert (old.throughput, old.compute, old.energy_joules, old.engine, old.target) == (None,) * 5
-    assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 2
+@pytest.mark.parametrize(("schema", "absent"), [(1, ("throughput", "engine", "diagnostics")), (2, ("diagnostics",))])
+def test_records_of_every_past_schema_keep_loading(tmp_path, schema, absent):
+    """The fixtures were written by fatbench when that schema was its own."""
+    path = Path(__file__).parent / "fixtures" / f"record-schema-{schema}.json"
+    assert json.loads(path.read_text())["schema"] == schema
+    old = load(path)
+    assert old.finished
+    assert old.scores["autoattack"].correct > 0
+    assert [getattr(old, name) for name in absent] == [None] * len(absent)
+    assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 3
 
 
 # Writing
@@ -224,7 +248,7 @@ def complaint(path, content):
         ('"schema spec"', "no 'schema' and 'spec'"),
         ('{"name": "some-package", "version": "1.0"}', "no 'schema' and 'spec'"),
         ('{"schema": 1, "spec": []}', "not a valid record"),
-        (changed(schema=3), "schema 3; this fatbench reads up to 2"),
+        (changed(schema=4), "schema 4; this fatbench reads up to 3"),
         (changed(schema=0), "schema"),
         (changed(schema="1"), "schema: Input should be a valid integer"),
         (changed(schema=["x" * 1000]), "schema"),

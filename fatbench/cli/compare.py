@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from fatbench import record
+from fatbench.cli.complaint import say
 from fatbench.errors import UsageError
-from fatbench.report import comparison, render
+from fatbench.report import comparison, limits, regression, render
+from fatbench.report.comparison import Group
+from fatbench.report.loaded import Run
+
+REGRESSION, NOTHING_TO_COMPARE = 3, 5
 
 
 class Format(StrEnum):
@@ -31,18 +37,83 @@ def compare(
     reference: Annotated[
         str | None, typer.Option(help="The row whose training time is 1x. [default: the slowest]")
     ] = None,
+    per_seed: Annotated[bool, typer.Option("--per-seed", help="A line for each seed, too.")] = False,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Test every two rows on the same images: difference, interval, p.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option(metavar="EVALUATION", help="What --paired is about. [default: strongest attack]")
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC:LIMIT", help="Exit 3 if so: 'train_seconds:+10%', 'autoattack:-1.0pp'."),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RESULT.json", help="Records, folders or patterns that --fail-if compares with."),
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-) -> None:
+) -> int:
     """Tabulate results: seeds aggregated, what does not compare kept apart."""
-    records = [record.load(path) for path in _paths(files)]
-    groups = comparison.compare(records, sort=sort, reference=reference)
+    bounds = [limits.parse_limit(text) for text in fail_if or []]
+    _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
+    if paired and per_seed and format_ is Format.CSV:
+        raise UsageError("a CSV holds one table: --paired or --per-seed")
+    runs = _load(files)
+    groups = comparison.compare(runs, sort=sort, reference=reference)
+    if paired:
+        groups = comparison.with_pairs(groups, on)
+    checks = regression.check(runs, _load(_split(baseline)), bounds) if baseline else None
+    _print(groups, format_, checks, per_seed=per_seed)
+    return _verdict(checks) if checks is not None else 0
+
+
+def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
+    if bounds and not baseline:
+        raise UsageError("--fail-if compares with --baseline RESULT.json")
+    if baseline and not bounds:
+        raise UsageError(f"--baseline needs --fail-if: {limits.GRAMMAR}")
+    if on and not paired:
+        raise UsageError("--on names the evaluation that --paired is about: add --paired")
+
+
+def _print(groups: list[Group], format_: Format, checks: list[regression.Check] | None, *, per_seed: bool) -> None:
     if format_ is Format.TABLE:
         console = Console()
-        for table in render.tables(groups):
+        for table in render.tables(groups, per_seed=per_seed):
             console.print(table)
+        for one in checks or []:
+            console.print(Text(str(one), style="red" if one.outcome == "FAIL" else ""), soft_wrap=True)
         return
-    text = {Format.MARKDOWN: render.markdown, Format.CSV: render.csv, Format.JSON: render.json}[format_](groups)
+    if format_ is Format.CSV:
+        text = render.csv(groups, per_seed=per_seed)
+        for one in checks or []:
+            typer.echo(str(one), err=True)  # the table stays one
+    else:
+        text = {Format.MARKDOWN: render.markdown, Format.JSON: render.json}[format_](
+            groups, per_seed=per_seed, checks=checks
+        )
     typer.echo(text, nl=not text.endswith("\n"))
+
+
+def _verdict(checks: list[regression.Check]) -> int:
+    """Return the exit code, and say on stderr why it is not 0."""
+    why = regression.nothing_compared(checks)
+    if why:
+        return say(why, NOTHING_TO_COMPARE)
+    failed = sum(one.outcome == "FAIL" for one in checks)
+    return say(f"{failed} of {len(checks)} checks failed", REGRESSION) if failed else 0
+
+
+def _load(names: list[str]) -> list[Run]:
+    return [Run(record.load(path), path) for path in _paths(names)]
+
+
+def _split(names: list[str] | None) -> list[str]:
+    """Return the files of options that may hold several, separated by commas."""
+    return [
+        part for name in names or [] for part in ([name] if Path(name).exists() else name.split(",")) if part.strip()
+    ]
 
 
 def _paths(names: list[str]) -> list[Path]:

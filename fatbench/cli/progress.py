@@ -51,10 +51,22 @@ class ProgressObserver(Observer):
         if self._lines:
             self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
 
+    def remark(self, text: str) -> None:
+        """Something that a person should know, quiet or not."""
+        self._console.print(f"fatbench: {escape(text)}", highlight=False, soft_wrap=True)
+
     def reused(self, record: Record) -> None:
         """An identical finished run was found: say so."""
         self._console.print(
             f"fatbench: stored result of {escape(record.created)}; --force runs it again",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def resumed(self, record: Record) -> None:
+        """An identical run was found that was stopped after its training: say so."""
+        self._console.print(
+            f"fatbench: trained already ({escape(record.created)}), scored now; --force trains it again",
             highlight=False,
             soft_wrap=True,
         )

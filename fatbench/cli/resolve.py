@@ -9,10 +9,11 @@ from typing import Any
 
 from fatbench import data, methods, models, presets
 from fatbench.errors import UsageError
-from fatbench.spec import RunSpec, build_spec, parse_evaluation, parse_seconds
+from fatbench.spec import EvaluationRequest, RunSpec, build_spec, parse_request, parse_seconds
 
 DEFAULT_DATASET = "digits"
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
+DEFAULT_SELECTION = "pgd-10"
 _BUDGETS = {"epochs", "time_budget"}
 _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
@@ -50,7 +51,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
-    settings["evaluations"] = _evaluations(settings, request.eval_samples)
+    settings |= evaluations(settings, request.eval_samples)
     _check_names(settings["model"], dataset)
     seeds = _seeds(request.seeds)
     described = {name: methods.describe(name) for name in names}
@@ -99,18 +100,43 @@ def _seconds(time_budget: str | None) -> float | None:
         raise UsageError(f"--time-budget: {error}") from None
 
 
-def _evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str, int | None]:
-    """Take `evaluate` and `autoattack_samples` out of the settings, and return images per evaluation."""
-    names = settings.pop("evaluate", DEFAULT_EVALUATIONS)
+def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str, Any]:
+    """Take `evaluate` and `autoattack_samples` out of the settings, and return the spec's fields that they come to.
+
+    Raises:
+        UsageError: an evaluation is asked for in a way that cannot be right, or twice.
+    """
+    asked = [_request(text) for text in settings.pop("evaluate", DEFAULT_EVALUATIONS)]
     autoattack_samples = settings.pop("autoattack_samples", None)
-    for name in names:
-        try:
-            parse_evaluation(name)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
     samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
     sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
-    return {name: sparing.get(name, samples) for name in names}
+    twice = next((one.name for one in asked if [other.name for other in asked].count(one.name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--eval names {twice} twice: one number of images each")
+    return {
+        "evaluations": {one.name: one.images or sparing.get(one.name, samples) for one in asked},
+        "eval_precision": {one.name: one.precision for one in asked if one.precision is not None},
+    }
+
+
+def validation_evaluation(text: str) -> str:
+    """Return the evaluation in "val", "val:pgd-20" or "pgd-20".
+
+    Raises:
+        UsageError: it asks for test images, or for no evaluation.
+    """
+    where, _, name = text.replace(" ", "").partition(":")
+    if where == "test":
+        raise UsageError("--select-on test: a model selected on test images has seen them; select on val")
+    what = (name or DEFAULT_SELECTION) if where == "val" else text.strip()
+    return _request(what).name
+
+
+def _request(text: str) -> EvaluationRequest:
+    try:
+        return parse_request(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _positive(text: str) -> int:

@@ -11,12 +11,14 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.console import Console
 
-from fatbench import record
-from fatbench.cli.complaint import INTERRUPTED, complain
-from fatbench.cli.resolve import Request, resolve
+from fatbench.cli.complaint import complain
+from fatbench.cli.interruption import say_interrupted
+from fatbench.cli.resolve import Request, resolve, validation_evaluation
+from fatbench.cli.strict import doubts
+from fatbench.cli.usual_eps import warn_about_eps
 from fatbench.errors import InvalidRunError, UsageError
 from fatbench.record import Record
-from fatbench.spec import RunSpec, Toggle, short_name
+from fatbench.spec import RunSpec, Toggle, short_name, split_requests
 
 
 def run(
@@ -24,7 +26,7 @@ def run(
         list[str] | None, typer.Option("--method", "-m", help="Method, or path of a method's .py file; repeatable.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. [default: digits]")
+        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. \\[default: digits]")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
@@ -47,18 +49,40 @@ def run(
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Random horizontal flip.")] = None,
     limit_train: Annotated[int | None, typer.Option(help="Train on N images only; labelled subset everywhere.")] = None,
     evaluate: Annotated[
-        str | None, typer.Option("--eval", help="clean, pgd-STEPS[-RESTARTS], autoattack by comma, or none.")
+        str | None,
+        typer.Option(
+            "--eval",
+            help="clean, fgsm, pgd-STEPS[-RESTARTS], autoattack by comma, or none; each may say :n=IMAGES and "
+            ":precision=POINTS, as autoattack:n=200,precision=2 (more images until the 95% half-width is 2 points).",
+        ),
     ] = None,
     eval_samples: Annotated[
-        str | None, typer.Option(help="Test images for every evaluation, or all. [default: all; AutoAttack a subset]")
+        str | None, typer.Option(help="Test images for every evaluation, or all. \\[default: all; AutoAttack a subset]")
     ] = None,
-    eval_batch_size: Annotated[int | None, typer.Option(help="Images at a time in evaluation. [default: 250]")] = None,
+    eval_batch_size: Annotated[
+        int | None, typer.Option(help="Images at a time in evaluation. \\[default: 250]")
+    ] = None,
+    eval_engine: Annotated[
+        str | None,
+        typer.Option(help="AutoAttack's: exact, or fast (every success confirmed exactly). \\[default: exact]"),
+    ] = None,
+    on_co: Annotated[
+        str | None,
+        typer.Option(help="On catastrophic overfitting: continue, stop, or restore the last healthy weights and stop."),
+    ] = None,
+    select: Annotated[str | None, typer.Option(help="Score the last or the best weights. \\[default: last]")] = None,
+    select_on: Annotated[
+        str | None, typer.Option(help="What is best: val (PGD-10 on validation images) or val:EVALUATION.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 4 if there is reason to doubt a result; it is kept.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
     engine: Annotated[
-        str | None, typer.Option(help="reference or fast. [default: fast on a GPU, reference elsewhere]")
+        str | None, typer.Option(help="reference or fast. \\[default: fast on a GPU, reference elsewhere]")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16 in training; evaluation is fp32. [default: bf16 on a GPU]")
+        str | None, typer.Option(help="fp32 or bf16 in training; evaluation is fp32. \\[default: bf16 on a GPU]")
     ] = None,
     without: Annotated[
         list[str] | None,
@@ -74,7 +98,7 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. [default: ~/.cache/fatbench]")
+        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing dataset.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of records.")] = Path("results"),
@@ -86,6 +110,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train, attack and record: one result for each method and seed."""
+    if select_on is not None and select != "best":
+        raise UsageError("--select-on says what is best: it goes with --select best")
     if epochs is not None and time_budget is not None:
         raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
     flags: dict[str, Any] = {
@@ -111,6 +137,10 @@ def run(
         "threads": threads,
         "evaluate": _names(evaluate),
         "eval_batch_size": eval_batch_size,
+        "eval_engine": eval_engine,
+        "on_overfitting": on_co,
+        "select": select,
+        "select_on": None if select_on is None else validation_evaluation(select_on),
     }
     given = {name: value for name, value in flags.items() if value is not None}
     request = Request(method or (), preset, given, set_ or (), seeds, eval_samples)
@@ -118,16 +148,16 @@ def run(
     from fatbench.environment import resolve_device
 
     specs = resolve(request, device=resolve_device(device))
-    _warn_about_eps(specs[0])
+    warn_about_eps(specs[0])
     if dry_run:
         typer.echo(_json_list(specs))
         return
     options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
     options["calibration_seconds"] = calibration
-    raise typer.Exit(_run_all(specs, json=json, quiet=quiet, **options))
+    raise typer.Exit(_run_all(specs, json=json, quiet=quiet, strict=strict, **options))
 
 
-def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, **options: Any) -> int:
+def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, strict: bool, **options: Any) -> int:
     """Run every spec; one that fails does not take the others down. Return the worst exit code."""
     console = Console()
     records: list[Record] = []
@@ -136,7 +166,7 @@ def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, **options: Any) -
         try:
             result = _run_one(spec, quiet=quiet or json, **options)
         except KeyboardInterrupt:
-            code = _say_interrupted(spec, options["output"])
+            code = say_interrupted(spec, options["output"])
             break
         except Exception as error:
             if len(specs) == 1:
@@ -144,14 +174,14 @@ def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, **options: Any) -
             code = max(code, complain(error, f"{short_name(spec.method)} seed {spec.seed}: "))
             continue
         records.append(result)
-        if result.status == "diverged":
+        if result.status == "diverged" or (strict and _say_doubts(result)):
             code = max(code, InvalidRunError.exit_code)
         if not json:
             _print(console, result, options["output"])
     if json:
         typer.echo(_json_list(records))
     elif len(records) > 1:
-        _print_comparison(console, records)
+        _print_comparison(console, records, options["output"])
     return code
 
 
@@ -165,19 +195,12 @@ def _run_one(spec: RunSpec, *, quiet: bool, **options: Any) -> Record:
         return runner.run(spec, observer=observer, **options)
 
 
-def _say_interrupted(spec: RunSpec, output: Path) -> int:
-    candidates = (output / spec.id / "running.json", output / f"{spec.id}.json")
-    kept = next((path for path in candidates if _interrupted(path)), None)
-    note = f"; what was earned is in {kept}" if kept else ""
-    typer.echo(f"fatbench: interrupted{note}; the same command starts this run again", err=True)
-    return INTERRUPTED
-
-
-def _interrupted(path: Path) -> bool:
-    try:
-        return path.exists() and record.load(path).status == "interrupted"
-    except UsageError:
-        return False
+def _say_doubts(result: Record) -> bool:
+    """Say why the result is not to be relied on; return whether there was anything to say."""
+    found = doubts(result)
+    for doubt in found:
+        typer.echo(f"fatbench: {short_name(result.spec.method)} seed {result.spec.seed}: {doubt}", err=True)
+    return bool(found)
 
 
 def _print(console: Console, result: Record, output: Path) -> None:
@@ -186,10 +209,12 @@ def _print(console: Console, result: Record, output: Path) -> None:
     console.print(panel(result, output / f"{result.id}.json"))
 
 
-def _print_comparison(console: Console, records: list[Record]) -> None:
+def _print_comparison(console: Console, records: list[Record], output: Path) -> None:
     from fatbench.report import comparison, render
+    from fatbench.report.loaded import Run
 
-    for table in render.tables(comparison.compare(records, sort=None, reference=None)):
+    runs = [Run(result, output / f"{result.id}.json") for result in records]
+    for table in render.tables(comparison.compare(runs, sort=None, reference=None)):
         console.print(table)
 
 
@@ -200,13 +225,4 @@ def _json_list(things: Sequence[RunSpec | Record]) -> str:
 def _names(evaluate: str | None) -> list[str] | None:
     if evaluate is None:
         return None
-    return [] if evaluate == "none" else [name.strip() for name in evaluate.split(",")]
-
-
-def _warn_about_eps(spec: RunSpec) -> None:
-    """The literature evaluates at 8/255; papers that trained at 0.031 meant nearly that, not that."""
-    usual = 8 / 255
-    if spec.norm == "linf" and spec.epsilon != usual and abs(spec.epsilon / usual - 1) < 0.05:
-        typer.echo(
-            f"fatbench: warning: eps {spec.eps} is not 8/255 = {usual:.5f}; write --eps 8/255 for that", err=True
-        )
+    return [] if evaluate == "none" else split_requests(evaluate)

@@ -33,18 +33,18 @@ def time_steps(
         bool, typer.Option("--interleave/--no-interleave", help="Let the methods take turns, so that ratios hold.")
     ] = True,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each method.")] = 5,
-    batches: Annotated[int | None, typer.Option(min=1, help="Batches in a run. [default: what takes 0.3 s]")] = None,
+    batches: Annotated[int | None, typer.Option(min=1, help="Batches in a run. \\[default: what takes 0.3 s]")] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. [default: digits]")
+        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. \\[default: digits]")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="reference or fast. [default: fast on a GPU, reference elsewhere]")
+        str | None, typer.Option(help="reference or fast. \\[default: fast on a GPU, reference elsewhere]")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. [default: bf16 on a GPU]")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. \\[default: bf16 on a GPU]")] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
@@ -56,7 +56,7 @@ def time_steps(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. [default: ~/.cache/fatbench]")
+        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing dataset.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")] = False,

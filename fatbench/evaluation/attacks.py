@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fatbench.evaluation.constraints import check_attack
 from fatbench.models.classifier import Classifier
 from fatbench.ops import input_gradient_with
 from fatbench.threat import Ball
@@ -17,13 +18,21 @@ def is_correct(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     return _right(model(x), y)
 
 
+def loss_gradient(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """The gradient of the cross-entropy at x, of x's shape: each image's own, as the losses are summed."""
+    gradient, _ = _gradient_and_verdict(model, x, y)
+    return gradient
+
+
 def survives_fgsm(model: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
     """(B,) whether each image is right, and still is after one step of eps up the cross-entropy, from the image itself.
 
     A weak attack, and worth having for that: a model that stands it and falls to PGD has overfitted to single steps.
     """
     gradient, right = _gradient_and_verdict(model, x, y)
-    return right & is_correct(model, ball.step(x, gradient, 1.0, x), y)
+    z = ball.step(x, gradient, 1.0, x)
+    check_attack(z, x, ball, "FGSM")
+    return right & is_correct(model, z, y)
 
 
 def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int) -> Tensor:
@@ -44,6 +53,7 @@ def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: 
             alive, z, gradient = alive[right], z[right], gradient[right]
             z = ball.step(z, gradient, PGD_ALPHA, x[alive])
         if len(alive):
+            check_attack(z, x[alive], ball, "PGD")
             alive = alive[is_correct(model, z, y[alive])]
         standing = torch.zeros_like(standing).index_fill_(0, alive, True)
     return standing

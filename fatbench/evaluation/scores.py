@@ -103,7 +103,7 @@ class Exam:
             engine=self.engine,
             state=state,
         )
-        return replace(sitting, attack=sitting.attack | self.facts)
+        return replace(sitting, attack=sitting.attack | self.facts | sitting.attack)  # it may have taken larger batches
 
     @property
     def facts(self) -> dict[str, Fact]:

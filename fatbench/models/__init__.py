@@ -54,6 +54,7 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
     precision: Precision = "fp32",
+    trainable: bool = True,
 ) -> Classifier:
     """Return a freshly initialised model on the CPU; its weights depend on torch's global seed alone.
 
@@ -63,6 +64,7 @@ def build(
         num_classes, shape: K, the width of the logits, and (C, H, W) of the images.
         mean, std: of the training images in [0, 1], per channel.
         precision: "bf16" runs the network under autocast; the logits are float32 all the same.
+        trainable: refuse a model that has nothing to train.
 
     Raises:
         UsageError: no such model or factory, or what it returns does not keep the model contract.
@@ -73,7 +75,7 @@ def build(
     net = call_factory(find_factory(_locate(name)), name, num_classes, shape)
     # A factory may have chosen a device by itself; the check below and the caller expect the CPU.
     classifier = Classifier(net, mean, std, precision).cpu()
-    check_contract(classifier, name, num_classes, shape)
+    check_contract(classifier, name, num_classes, shape, trainable=trainable)
     return classifier
 
 

@@ -11,6 +11,10 @@ from fatbench.spec import Precision
 _HALVES = (torch.float16, torch.bfloat16)
 
 
+class NotLogitsError(TypeError):
+    """What a network returned is no tensor."""
+
+
 class Classifier(nn.Module):
     """A network that maps (B, C, H, W) images in [0, 1] to (B, K) float32 logits.
 
@@ -40,7 +44,7 @@ class Classifier(nn.Module):
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.net(normalised)
         if not isinstance(logits, Tensor):
-            raise TypeError(f"the network returned a {type(logits).__name__}, not one tensor of logits")
+            raise NotLogitsError(f"the network returned a {type(logits).__name__}, not one tensor of logits")
         return logits.float() if logits.dtype in _HALVES else logits
 
 

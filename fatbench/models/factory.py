@@ -59,11 +59,14 @@ def call_factory(factory: Factory, name: str, num_classes: int, shape: tuple[int
     return net
 
 
-def check_contract(classifier: Classifier, name: str, num_classes: int, shape: tuple[int, int, int]) -> None:
+def check_contract(
+    classifier: Classifier, name: str, num_classes: int, shape: tuple[int, int, int], *, trainable: bool = True
+) -> None:
     """Try the classifier on two black images; its modes and buffers, and torch's generator, stay as they are.
 
     Raises:
-        UsageError: the logits are not (2, num_classes), floating point and finite, or there is nothing to train.
+        UsageError: the logits are not (2, num_classes), floating point and finite, or a trainable model has no
+            parameter that requires a gradient.
     """
     what = f"2 images of {'x'.join(map(str, shape))}"
     try:
@@ -78,7 +81,7 @@ def check_contract(classifier: Classifier, name: str, num_classes: int, shape: t
         )
     if not bool(torch.isfinite(logits).all()):
         raise UsageError(f"{name} maps {what}, all black, to logits that are not finite: check its initialisation")
-    if not any(parameter.requires_grad for parameter in classifier.parameters()):
+    if trainable and not any(parameter.requires_grad for parameter in classifier.parameters()):
         raise UsageError(f"{name} has nothing to train: none of its parameters requires a gradient")
 
 

@@ -1,15 +1,16 @@
 """Row: one configuration, its seeds aggregated."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from fatbench.record import Record, Score
+from fatbench.report import doubts
 from fatbench.report.configuration import Configuration, names
+from fatbench.report.loaded import Run
 from fatbench.report.plain import plain
-from fatbench.statistics import deviation, mean, wilson
-
-NOISY = "noisy"  # among a row's events: the time of a finished run is not to be relied on
+from fatbench.statistics import deviation, mean, student, wilson
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Accuracy(Spread):
-    """Mean accuracy over seeds, as fractions.
+    """Mean accuracy over seeds, as fractions, and its 95% interval.
 
-    The Wilson interval is that of the mean on `images` images, not pooled: every seed sees the same images.
+    "wilson", of one seed: where the accuracy of this model on all such images lies. "t", of several: where the mean
+    over all seeds on these images lies. Seeds see the same images, so their counts cannot be pooled.
     """
 
+    interval: Literal["wilson", "t"]
     low: float
     high: float
     images: int
-    version: str  # of the attack; "" is its standard
+    most_images: int  # of the seed that saw the most; evaluations may stop once they are precise enough
+    version: str  # of the attack; "" is its standard, "standard, fast" that of the fast engine
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ class Row:
     method: str
     model: str
     configuration: Configuration
+    runs: tuple[Run, ...] = field(compare=False, repr=False)
     ids: tuple[str, ...]
     seeds: tuple[int, ...]
     statuses: dict[str, int]  # status -> runs
     events: dict[str, int]  # kind of event -> runs in which it happened; what the status says is left out
+    doubts: dict[str, int]  # reason not to rely on the scores -> runs
+    selections: dict[str, int]  # which weights were scored, where not the last -> runs
     train_seconds: Spread | None
     scores: dict[str, Accuracy]
     speedup: float | None = None  # the reference's training time over this row's
+    best: bool = False  # its strongest score is higher than every other row's, and not by chance
+    pareto: bool = False  # no row is at least as fast and as robust, and more of either
 
     @property
     def finished(self) -> int:
@@ -56,50 +65,62 @@ class Row:
         return self.statuses.get("finished", 0)
 
 
-def aggregate(label: str, configuration: Configuration, records: Sequence[Record]) -> Row:
-    """Return the row of `records`, one per seed, in the order of seeds.
+def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> Row:
+    """Return the row of `runs`, one per seed, in the order of seeds.
 
     Where no run finished, the scores are those of diverged runs, if they were evaluated: they are results too.
     """
-    finished = [record for record in records if record.status == "finished"]
+    records = [run.record for run in runs]
+    finished = [run.record for run in runs if run.valid]
     scored = finished or [record for record in records if record.status == "diverged"]
     found = dict.fromkeys(name for record in scored for name in record.scores)
     method, model = names(configuration)
+    timed = [record.timing.train for record in finished if record.spec.epochs != 0]  # 0: trained elsewhere
     return Row(
         label=label,
         method=method,
         model=model,
         configuration=configuration,
+        runs=tuple(runs),
         ids=tuple(record.id for record in records),
         seeds=tuple(record.spec.seed for record in records),
         statuses=dict(sorted(Counter(record.status for record in records).items())),
-        events=dict(sorted(Counter(kind for record in records for kind in _kinds(record)).items())),
-        train_seconds=_spread([record.timing.train for record in finished]),
-        scores={name: _accuracy([r.scores[name] for r in scored if name in r.scores]) for name in found},
+        events=_count(records, doubts.events),
+        doubts=_count(records, doubts.doubts),
+        selections=_count(records, doubts.selection),
+        train_seconds=Spread(mean(timed), deviation(timed), len(timed)) if timed else None,
+        scores={name: _accuracy([record.scores[name] for record in scored if name in record.scores]) for name in found},
     )
 
 
-def _kinds(record: Record) -> set[str]:
-    noisy = record.status == "finished" and record.throughput is not None and record.throughput.noisy
-    return {plain(event.kind) for event in record.events if event.kind != record.status} | ({NOISY} if noisy else set())
+def seed_rows(row: Row) -> list[Row]:
+    """Return a row for each of the seeds of `row`."""
+    return [aggregate(f"· seed {run.record.spec.seed}", row.configuration, [run]) for run in row.runs]
 
 
-def _spread(values: Sequence[float]) -> Spread | None:
-    return Spread(mean(values), deviation(values), len(values)) if values else None
+def _count(records: Sequence[Record], look: Callable[[Record], set[str]]) -> dict[str, int]:
+    return dict(sorted(Counter(one for record in records for one in look(record)).items()))
 
 
 def _accuracy(scores: Sequence[Score]) -> Accuracy:
     shares = [score.accuracy for score in scores]
-    images = min(score.total for score in scores)
-    centre = min(1.0, mean(shares))
-    low, high = wilson(centre * images, images)
+    low, high = _interval(scores, shares)
     versions = sorted({plain(score.attack.get("version", "standard")) for score in scores})
     return Accuracy(
-        mean=centre,
+        mean=min(1.0, mean(shares)),
         std=deviation(shares),
         seeds=len(scores),
+        interval="wilson" if len(scores) == 1 else "t",
         low=low,
         high=high,
-        images=images,
+        images=min(score.total for score in scores),
+        most_images=max(score.total for score in scores),
         version="" if versions == ["standard"] else " / ".join(versions),
     )
+
+
+def _interval(scores: Sequence[Score], shares: Sequence[float]) -> tuple[float, float]:
+    if len(scores) == 1:
+        return wilson(scores[0].correct, scores[0].total)
+    low, high = student(shares)
+    return max(0.0, low), min(1.0, high)

@@ -9,6 +9,9 @@ from fatbench.errors import UsageError
 from fatbench.record import Record
 from fatbench.report.aggregate import Row, aggregate
 from fatbench.report.configuration import Value, configuration, labels
+from fatbench.report.loaded import Run, run_of
+from fatbench.report.marks import marked
+from fatbench.report.pairs import Pair, pairs_of
 from fatbench.report.plain import plain
 from fatbench.report.setting import Setting, settings_of
 from fatbench.spec import PGD, parse_evaluation
@@ -24,6 +27,7 @@ class Group:
     rows: tuple[Row, ...]
     reference: Row | None  # what `speedup` is relative to
     notes: tuple[str, ...]
+    paired: tuple[Pair, ...] | None = None  # every two rows put to a test, where that was asked for
 
     @property
     def evaluations(self) -> list[str]:
@@ -31,8 +35,10 @@ class Group:
         return sorted({name for row in self.rows for name in row.scores}, key=_strength)
 
 
-def compare(records: Iterable[Record], *, sort: str | None = None, reference: str | None = None) -> list[Group]:
+def compare(records: Iterable[Record | Run], *, sort: str | None = None, reference: str | None = None) -> list[Group]:
     """Return the records as groups of comparable runs, one row per configuration, in an order of their own.
+
+    Runs know where their record lies; with the outcomes beside it, the best row is marked where it is distinguishable.
 
     `sort` is "method", "time" or the name of an evaluation; without it rows go by the strongest evaluation.
     `reference` names the rows (by method or label) whose time counts as 1; without it, and of several, the slowest.
@@ -40,48 +46,72 @@ def compare(records: Iterable[Record], *, sort: str | None = None, reference: st
     Raises:
         UsageError: nothing can be sorted by `sort`, or no group has the `reference`.
     """
-    kept = list(records)
-    shared: dict[Setting, list[Record]] = defaultdict(list)
-    for setting, record in zip(settings_of(kept), kept, strict=True):
-        shared[setting].append(record)
+    runs = list(map(run_of, records))
+    shared: dict[Setting, list[Run]] = defaultdict(list)
+    for setting, run in zip(settings_of([run.record for run in runs]), runs, strict=True):
+        shared[setting].append(run)
     groups = [_group(setting, shared[setting], reference) for setting in sorted(shared, key=lambda one: one.order)]
     _check_names(groups, sort, reference)
-    return [replace(group, rows=tuple(sorted(group.rows, key=_order(group, sort)))) for group in groups]
+    return [_finished(replace(group, rows=tuple(sorted(group.rows, key=_order(group, sort))))) for group in groups]
 
 
-def _group(setting: Setting, records: Sequence[Record], reference: str | None) -> Group:
-    runs: dict[tuple[tuple[str, Value], ...], list[Record]] = defaultdict(list)
-    for record in records:
-        runs[tuple(configuration(record).items())].append(record)
+def with_pairs(groups: Sequence[Group], on: str | None = None) -> list[Group]:
+    """Return the groups with every two of their rows compared image by image, under `on` or their strongest evaluation.
+
+    Raises:
+        UsageError: no run has the evaluation, or outcomes are damaged.
+    """
+    there = sorted({name for group in groups for name in group.evaluations}, key=_strength)
+    if on is not None and on not in there:
+        raise UsageError(f"no run was evaluated on '{plain(on)}'; there are {_listed(there) or 'no scores at all'}")
+    names = [on or next(reversed(group.evaluations), None) for group in groups]
+    return [
+        replace(group, paired=pairs_of(group.rows, name) if name in group.evaluations else ())
+        for group, name in zip(groups, names, strict=True)
+    ]
+
+
+def one_per_seed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of one configuration in the order of their seeds, the newest result of each."""
+    repeats: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        repeats[run.record.spec.seed].append(run)
+    return [
+        max(repeats[seed], key=_recency) if len(repeats[seed]) > 1 else repeats[seed][0] for seed in sorted(repeats)
+    ]
+
+
+def _group(setting: Setting, members: Sequence[Run], reference: str | None) -> Group:
+    runs: dict[tuple[tuple[str, Value], ...], list[Run]] = defaultdict(list)
+    for run in members:
+        runs[tuple(configuration(run.record).items())].append(run)
     configurations = [dict(key) for key in runs]
-    members = [_one_per_seed(repeats) for repeats in runs.values()]
-    rows = list(map(aggregate, labels(configurations), configurations, members))
+    kept = [one_per_seed(repeats) for repeats in runs.values()]
+    rows = list(map(aggregate, labels(configurations), configurations, kept))
     base = _reference(rows, reference)
-    notes = [*_duplicates(records, members), *_versions(records)]
+    notes = [*_duplicates(members, kept), *_versions([run.record for run in members])]
     if reference is not None and base is None:
         notes.append(f"no finished run of '{plain(reference)}' here: nothing says how much faster the others are")
     timed = tuple(replace(row, speedup=_speedup(row, base)) for row in rows)
     return Group(setting, timed, base, tuple(notes))
 
 
-def _one_per_seed(records: Sequence[Record]) -> list[Record]:
-    repeats: dict[int, list[Record]] = defaultdict(list)
-    for record in records:
-        repeats[record.spec.seed].append(record)
-    return [
-        max(repeats[seed], key=_recency) if len(repeats[seed]) > 1 else repeats[seed][0] for seed in sorted(repeats)
-    ]
+def _finished(group: Group) -> Group:
+    """Return the group with the marks that its rows earned."""
+    rows, notes = marked(group.rows, next(reversed(group.evaluations), None), timed=group.setting.epochs is not None)
+    return replace(group, rows=tuple(rows), notes=(*group.notes, *notes))
 
 
-def _recency(record: Record) -> tuple[object, ...]:
+def _recency(run: Run) -> tuple[object, ...]:
     """Order records of one run: results last, then the newest, then anything that does not hang on the files' order."""
+    record = run.record
     content = (record.id, record.status, record.timing.train, record.scores, record.events, record.environment)
-    return record.finished, record.created, repr(content)
+    return record.finished, record.created, repr(content), str(run.path)
 
 
-def _duplicates(records: Sequence[Record], members: Sequence[Sequence[Record]]) -> list[str]:
-    left_out = Counter(plain(record.id) for record in records)
-    left_out.subtract(plain(record.id) for member in members for record in member)
+def _duplicates(members: Sequence[Run], kept: Sequence[Sequence[Run]]) -> list[str]:
+    left_out = Counter(plain(run.record.id) for run in members)
+    left_out.subtract(plain(run.record.id) for repeats in kept for run in repeats)
     runs = sorted(run for run, count in left_out.items() if count)
     several = "several records of one run, of which the newest counts"
     return [f"{several}: {_listed(runs)}"] if runs else []
@@ -135,8 +165,8 @@ def _strength(evaluation: str) -> tuple[int, int, str]:
     except ValueError:
         return 1, 0, evaluation
     if isinstance(found, PGD):
-        return 2, found.steps * found.restarts, evaluation
-    return {"clean": 0, "autoattack": 3}[found], 0, evaluation
+        return 3, found.steps * found.restarts, evaluation
+    return {"clean": 0, "fgsm": 2, "autoattack": 4}[found], 0, evaluation
 
 
 def _listed(names: Sequence[str]) -> str:

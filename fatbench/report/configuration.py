@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fatbench.record import Record
 from fatbench.report.plain import plain
-from fatbench.spec import short_name
+from fatbench.spec import EXTERNAL, short_name
 
 Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
@@ -14,25 +14,33 @@ _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "lim
 _NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
 _NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
 _OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
+_OF_TRAINING = _OF_THE_TRAINER | {"without", "compile", "target", "on_overfitting", "select", "select_on"}
+_HASHES = {"source", "model_source", "checkpoint"}
 _ABSENT = object()
 
 
 def configuration(record: Record) -> Configuration:
     """Return everything that seeds of one row have in common and its group does not already say.
 
-    A field added to RunSpec is in it without further ado.
+    A field added to RunSpec is in it without further ado. What decides nothing is left out: how to train, for a model
+    that was trained elsewhere, and by what to select where nothing is.
     """
+    spec = record.spec
+    without = _NOT_HERE | _OF_TRAINING if spec.method == EXTERNAL else _NOT_HERE
+    if spec.select == "last":
+        without = without | {"select_on"}
+    if "autoattack" not in spec.evaluations:  # no other attack has two engines
+        without = without | {"eval_engine"}
     found: Configuration = {}
-    for field, value in record.spec:
-        if field in _NOT_HERE:
+    for field, value in spec:
+        if field in without:
             continue
         if isinstance(value, dict):
             found |= {f"{field}.{name}": value[name] for name in sorted(value)}
-        elif isinstance(value, tuple):
-            found[field] = ",".join(value)
         else:
-            found[field] = value
-    found["source"] = record.method.sha256
+            found[field] = _joined(value) if isinstance(value, tuple) else value
+    if spec.method != EXTERNAL:  # its checkpoint is in the spec
+        found["source"] = record.method.sha256
     return found
 
 
@@ -56,6 +64,11 @@ def names(one: Configuration) -> tuple[str, str]:
     return short_name(str(one["method"])), short_name(str(one["model"]))
 
 
+def _joined(value: tuple[object, ...]) -> str:
+    """The text of a tuple, or of a tuple of tuples of numbers."""
+    return ";".join(",".join(map(str, one)) for one in value if isinstance(one, tuple)) or ",".join(map(str, value))
+
+
 def _differing(namesakes: Sequence[Configuration]) -> list[str]:
     fields = list(dict.fromkeys(field for one in namesakes for field in one))
     differing = [field for field in fields if len({one.get(field, _ABSENT) for one in namesakes}) > 1]
@@ -67,9 +80,12 @@ def _label(one: Configuration, fields: Sequence[str]) -> str:
 
 
 def _setting(field: str, value: Value) -> str:
-    kind, _, name = field.rpartition(".") if field.startswith("hyper.") else field.partition(".")
+    kind, _, name = field.partition(".")
     if kind == "evaluations":
         return plain(f"{name} n={'all' if value is None else value}")
-    if field in ("source", "model_source"):
+    if kind == "eval_precision":
+        return plain(f"{name} precision={value:g}")
+    if field in _HASHES:
         return plain(f"{field}={str(value)[:8]}")
-    return plain(f"{field.removeprefix('hyper.')}={str(value).removesuffix('.0') or 'nothing'}")
+    text = "" if value is None else str(value).removesuffix(".0")
+    return plain(f"{field.removeprefix('hyper.')}={text or 'nothing'}")

@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_NESTED = ("hyper", "evaluations", "eval_precision", "train_seconds")  # spread over columns, or under another name
+
+
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one line per record, in their order, with flat snake_case columns; what a record lacks is missing.
 
     Among them: id, status, method, model, dataset, seed, eps (text) and epsilon, `hyper_<name>`, `<phase>_seconds`
     (train_seconds is the time that methods are compared by), `<evaluation>_correct`, `_total` and `_seconds`
     (pgd_20_correct), passes as `<direction>_samples`, `<memory>_bytes`, the fields of throughput and compute under
-    their own names (images_per_second, noisy, mfu), energy_joules, and the machine.
+    their own names (images_per_second, noisy, mfu), energy_joules, the machine, what was scored (selection,
+    selection_epoch, eval_engine, `<evaluation>_<part>_seconds`) and whether it can be relied on (masking, findings).
     """
     import pandas as pd  # half a second that `fatbench --help` need not pay
 
@@ -29,10 +33,11 @@ def _line(record: Record) -> dict[str, Any]:
     spec = record.spec
     line: dict[str, Any] = {"id": record.id, "status": record.status, "protocol": record.protocol}
     line |= {"created": record.created, "method_sha256": record.method.sha256}
-    line |= {name: value for name, value in spec if name not in ("hyper", "evaluations", "train_seconds")}
+    line |= {name: value for name, value in spec if name not in _NESTED}
     line |= {"epsilon": spec.epsilon, "budget": spec.budget, "budget_seconds": spec.train_seconds}
     line |= {_snake(f"hyper_{name}"): value for name, value in spec.hyper.items()}
-    line |= _data(record) | _effort(record) | _machine(record)
+    line |= {_snake(f"eval_precision_{name}"): value for name, value in spec.eval_precision.items()}
+    line |= _data(record) | _effort(record) | _trust(record) | _machine(record)
     return _scores(record) | line  # a score may be called anything, "train" included
 
 
@@ -59,10 +64,21 @@ def _pace(record: Record) -> dict[str, Any]:
     return pace | dict(record.compute or {}) | {"energy_joules": record.energy_joules}
 
 
+def _trust(record: Record) -> dict[str, Any]:
+    found, chosen = record.diagnostics, record.selection
+    return {
+        "masking": found.masking.verdict if found and found.masking else None,
+        "findings": ",".join(sorted({finding.code for finding in found.findings})) if found else None,
+        "selection": chosen.policy if chosen else None,
+        "selection_epoch": chosen.epoch if chosen else None,
+    }
+
+
 def _scores(record: Record) -> dict[str, Any]:
     line: dict[str, Any] = {}
     for name, score in record.scores.items():
         line |= {_snake(f"{name}_{key}"): getattr(score, key) for key in ("correct", "total", "seconds")}
+        line |= {_snake(f"{name}_{part}_seconds"): value for part, value in score.part_seconds.items()}
         line[_snake(f"{name}_version")] = score.attack.get("version")
     return line
 

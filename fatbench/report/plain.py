@@ -3,7 +3,7 @@
 import re
 
 _LONGEST = 120
-_MARKDOWN = re.compile(r"(\[\d+\.\d, \d+\.\d\])|([\\`*\[\]<>|&])")  # an interval is no link
+_MARKDOWN = re.compile(r"(\[-?\d+\.\d, -?\d+\.\d\])|([\\`*\[\]<>|&])")  # an interval is no link
 _FORMULA = ("=", "+", "-", "@")
 
 

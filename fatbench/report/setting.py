@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fatbench.record import Record
-from fatbench.spec import short_name
+from fatbench.spec import EXTERNAL, short_name
 
 _UNKNOWN_AT_FIRST = ("data_sha256", "subset", "device", "threads", "tf32")  # None until the run has got that far
 
@@ -24,9 +24,9 @@ class Setting:
     budget: str
     epochs: int | None
     budget_seconds: float | None
-    batch_size: int
-    precision: str
-    engine: str
+    batch_size: int | None  # None, as the next: trained elsewhere
+    precision: str | None
+    engine: str | None
     device_type: str
     device: str | None
     threads: int | None  # on a CPU, where they decide the times
@@ -37,7 +37,7 @@ class Setting:
         """A sort key: alphabetical, then from small to large."""
         size = (self.epochs or 0, self.budget_seconds or 0.0, self.limit_train or 0, self.threads or 0, self.protocol)
         eps = float(Fraction(self.eps))
-        how = (self.batch_size, self.precision, self.engine, self.device or "")
+        how = (self.batch_size or 0, self.precision or "", self.engine or "", self.device or "")
         return (self.dataset, self.norm, eps, *size, *how, repr(self))
 
 
@@ -56,6 +56,7 @@ def settings_of(records: Sequence[Record]) -> list[Setting]:
 def _setting(record: Record) -> Setting:
     spec, data, machine = record.spec, record.data, record.environment
     device_type = spec.device.partition(":")[0]
+    here = spec.method != EXTERNAL
     threads = machine.cpu_threads if machine else spec.threads
     return Setting(
         protocol=record.protocol,
@@ -68,9 +69,9 @@ def _setting(record: Record) -> Setting:
         budget=spec.budget,
         epochs=spec.epochs,
         budget_seconds=spec.train_seconds,
-        batch_size=spec.batch_size,
-        precision=spec.precision,
-        engine=spec.engine,
+        batch_size=spec.batch_size if here else None,
+        precision=spec.precision if here else None,
+        engine=spec.engine if here else None,
         device_type=device_type,
         device=machine.device if machine else None,
         threads=threads if device_type == "cpu" else None,

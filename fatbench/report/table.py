@@ -10,22 +10,28 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from fatbench.report.cells import Cell, Column, columns, footnotes, headings, legend
+from fatbench.report.cells import Cell, Column, columns
 from fatbench.report.comparison import Group
+from fatbench.report.notes import footnotes, headings, legend
+from fatbench.report.pair_cells import pair_columns, pair_notes
 
 _UNLIMITED = 10_000  # characters
 _FOLDED = 16  # characters that names and states get at the least
 
 
-def tables(groups: Sequence[Group]) -> Iterator[RenderableType]:
-    """Return a table per group under a heading that says what its rows share, and a legend at the end.
+def tables(groups: Sequence[Group], *, per_seed: bool = False) -> Iterator[RenderableType]:
+    """Return a table per group under a heading that says what its rows share, its pairs, and a legend at the end.
 
     In a narrow terminal cells take several lines, and at last rows become blocks: a number is never cut.
     """
     for heading, group in zip(headings(groups), groups, strict=True):
         yield Text(heading, style="bold")
-        yield _Fitting(columns(group))
+        yield _Fitting(columns(group, per_seed=per_seed))
         yield Text("\n".join([*footnotes(group), ""]), style="dim")
+        if group.paired:
+            yield _Fitting(pair_columns(group))
+        if group.paired is not None:
+            yield Text("\n".join([*pair_notes(group), ""]), style="dim")
     yield Text(legend(groups) if groups else "nothing to compare", style="dim")
 
 

@@ -12,12 +12,8 @@ class Goal:
     def __init__(self, spec: RunSpec) -> None:
         self._target = None if spec.target is None else parse_target(spec.target)
         self._reached_at: float | None = None
-
-    @property
-    def probes(self) -> tuple[str, ...]:
-        """The evaluations of every probe: the target's among them."""
         wanted = () if self._target is None else (self._target.evaluation,)
-        return tuple(dict.fromkeys([*PROBES, *wanted]))
+        self.probes = tuple(dict.fromkeys([*PROBES, *wanted, spec.select_on]))  # the evaluations of every probe
 
     def reached(self, probe: Probe) -> bool:
         """Whether the run may end with this probe."""

@@ -10,7 +10,7 @@ from typing import Any
 from fatbench.environment import describe_environment
 from fatbench.errors import FatbenchError, UsageError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
-from fatbench.runner.bench import Bench, data_info
+from fatbench.runner.bench import Bench, Candidate, data_info
 from fatbench.runner.faults import own_faults_named
 from fatbench.training.clock import Clock
 
@@ -62,7 +62,7 @@ class Journal:
     def close(self, status: Status, error: str | None = None) -> None:
         """Say how the run ended; a result takes its final place."""
         budget = self.record.budget
-        if budget.stopped_by is None:
+        if budget.stopped_by is None and status != "finished":  # what was trained elsewhere had no budget here
             budget = budget.model_copy(update={"stopped_by": status})
         in_progress = self.path
         if status not in ("finished", "diverged") or in_progress == self._final:
@@ -81,19 +81,26 @@ class Journal:
 
 def open_journal(bench: Bench, folder: Path) -> Journal:
     """Return the journal of a run that is about to begin, its first record written."""
-    spec, method = bench.spec, bench.method
+    method = bench.method
+    source = {"sha256": method.description.sha256, "source": method.source}
+    return begin_journal(bench, MethodInfo(name=method.name, hyper=bench.spec.hyper, **source), folder)
+
+
+def begin_journal(candidate: Candidate, method: MethodInfo, folder: Path) -> Journal:
+    """Return the journal of what is about to become of the candidate, its first record written."""
+    spec = candidate.spec
     record = Record(
         id=spec.id,
         status="running",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         spec=spec,
-        method=MethodInfo(name=method.name, hyper=spec.hyper, sha256=method.description.sha256, source=method.source),
+        method=method,
         budget=Budget(epochs=spec.epochs, train_seconds=spec.train_seconds),
-        data=data_info(bench.dataset),
-        parameters=sum(parameter.numel() for parameter in bench.model.parameters()),
-        environment=describe_environment(bench.device),
+        data=data_info(candidate.dataset),
+        parameters=sum(parameter.numel() for parameter in candidate.model.parameters()),
+        environment=describe_environment(candidate.device),
     )
-    journal = Journal(record, folder, bench.clock)
+    journal = Journal(record, folder, candidate.clock)
     journal.note()
     return journal
 

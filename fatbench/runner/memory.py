@@ -1,12 +1,18 @@
-"""Running out of memory, said in one line with the remedy."""
+"""Memory: how much a phase took at its peak, and running out of it said in one line with the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from fatbench.environment import peak_memory
 from fatbench.errors import ResourceError
 from fatbench.spec import RunSpec
+
+
+def peaks(device: torch.device, phase: str) -> dict[str, int]:
+    """Return bytes at the peak since the last reset, by names that begin with the phase's."""
+    return {f"{phase}_{name}": size for name, size in peak_memory(device).items()}
 
 
 @contextmanager

@@ -11,8 +11,14 @@ class Observer:
     def stage(self, name: str) -> None:
         """A new stage has begun."""
 
+    def remark(self, text: str) -> None:
+        """Something that a person should know before the result."""
+
     def reused(self, record: Record) -> None:
         """An identical finished run was found: there is nothing to do."""
+
+    def resumed(self, record: Record) -> None:
+        """An identical run was found that was stopped after its training: it is scored to the end."""
 
     def training(self, pulse: Pulse, images_per_second: float) -> None:
         """Training is at `pulse`; called about once a second, on the clock."""

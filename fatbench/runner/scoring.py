@@ -1,15 +1,18 @@
 """Scoring: every evaluation that a spec names, each on its share of the test images, into the journal as it comes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fatbench.data.loader import to_float
 from fatbench.data.ranking import hash_priority
+from fatbench.evaluation.contract import find_breaches
 from fatbench.evaluation.sitting import Advance, Sitting, joined
+from fatbench.record import Finding
 from fatbench.record.samples import NOT_EVALUATED, Outcome, Samples
 from fatbench.runner.bench import Candidate
 from fatbench.runner.observer import Observer
@@ -25,12 +28,32 @@ class Sat:
     rows: Tensor  # (n,) int64, on the CPU
     sitting: Sitting
 
+    def only(self, rows: Tensor) -> Sitting | None:
+        """The sitting as it would be on the images `rows`, (m,) int64, alone; None if it was not about all of them."""
+        order = self.rows.argsort()
+        place = torch.searchsorted(self.rows[order], rows).clamp_max(len(order) - 1)
+        mine = order[place]
+        if not torch.equal(self.rows[mine], rows):
+            return None
+        return replace(self.sitting, broken_by=self.sitting.broken_by[mine])
+
 
 @dataclass
 class Results:
     """What the evaluations of one set of weights have come to, by name."""
 
     by_name: dict[str, Sat] = field(default_factory=dict)
+    breaches: list[Finding] = field(default_factory=list)  # of the contract, before any evaluation
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found before the evaluations and in them."""
+        of_sittings = [(name, one) for name, sat in self.by_name.items() for one in sat.sitting.findings]
+        return [*self.breaches, *(one.model_copy(update={"evaluation": name}) for name, one in of_sittings)]
+
+    def of(self, name: str, rows: Tensor) -> Sitting | None:
+        """What became of the images `rows`, (m,) int64, under that evaluation; None if it was not about all of them."""
+        return self.by_name[name].only(rows) if name in self.by_name else None
 
     def samples(self, candidate: Candidate) -> Samples:
         """The outcome of every test image that any evaluation was about, in the order of the test set."""
@@ -48,7 +71,7 @@ def sit_exams(
     done: Callable[[str, Sat], None],
     known: Mapping[str, Sat] | None = None,
 ) -> Results:
-    """Return what the candidate makes of every evaluation that its spec names.
+    """Return what the candidate makes of every evaluation that its spec names, its contract checked before the first.
 
     Args:
         candidate: the model, and what it is scored on.
@@ -56,8 +79,11 @@ def sit_exams(
         state: a folder in which long evaluations keep what they have found; what lies there is gone on from.
         done: hears of every evaluation that is complete.
         known: evaluations that need not be repeated.
+
+    Raises:
+        InvalidRunError: model or images are such that no score would mean anything.
     """
-    results = Results(dict(known or {}))
+    results = Results(dict(known or {}), look_for_breaches(candidate) if candidate.spec.evaluations else [])
     for name, images in candidate.spec.evaluations.items():
         if name in results.by_name:
             continue
@@ -71,6 +97,18 @@ def sit_exams(
         observer.scored(name, results.by_name[name].sitting.score)
         done(name, results.by_name[name])
     return results
+
+
+def look_for_breaches(candidate: Candidate) -> list[Finding]:
+    """Return what the first batch of test images shows of the contract; the candidate stays as it was.
+
+    Raises:
+        InvalidRunError: no score would mean anything.
+    """
+    first, data = slice(candidate.spec.eval_batch_size), candidate.dataset
+    x, y = to_float(data.x_test[first]), data.y_test[first]
+    with candidate.clock.phase("evaluation"):
+        return find_breaches(candidate.model, x, y, num_classes=data.num_classes, ball=candidate.ball)
 
 
 def _sit(candidate: Candidate, name: str, images: int | None, watch: Callable[[Advance], None], state: Path) -> Sat:

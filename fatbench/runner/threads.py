@@ -7,7 +7,7 @@ import torch
 
 from fatbench.metering.flops import counted_flops
 from fatbench.ops import evaluating
-from fatbench.runner.bench import Bench
+from fatbench.runner.bench import Candidate
 
 _TINY = 1e9  # FLOPs of a batch's forward; below it threads wait for each other longer than they compute
 
@@ -24,10 +24,10 @@ def threads(number: int | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def sensible_threads(bench: Bench) -> int | None:
+def sensible_threads(candidate: Candidate) -> int | None:
     """Return 1 where a CPU would only lose time on threads, None where torch's own choice stands."""
-    if bench.device.type != "cpu":
+    if candidate.device.type != "cpu":
         return None
-    with evaluating(bench.model), counted_flops() as forward:
-        bench.model(torch.zeros(1, *bench.dataset.shape))
-    return 1 if forward.total * bench.spec.batch_size < _TINY else None
+    with evaluating(candidate.model), counted_flops() as forward:
+        candidate.model(torch.zeros(1, *candidate.dataset.shape))
+    return 1 if forward.total * candidate.spec.batch_size < _TINY else None

@@ -1,7 +1,7 @@
 """One clock with phases, synchronised with the device wherever it is read."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import torch
@@ -30,6 +30,11 @@ class Clock:
         """
         self._charge(wait=wait)
         return self._seconds.get(phase, 0.0)
+
+    def carry(self, seconds: Mapping[str, float]) -> None:
+        """Add what an earlier process has spent, by phase."""
+        for name, value in seconds.items():
+            self._seconds[name] = self._seconds.get(name, 0.0) + value
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -23,7 +23,8 @@ from fatbench.training.schedule import fraction_of_peak
 
 _WATCH_SECONDS = 1.0  # between two looks at the loss, each of which makes the host wait for the device
 
-StoppedBy = Literal["epochs", "time", "target", "diverged"]
+StoppedBy = Literal["epochs", "time", "target", "overfitting", "diverged"]
+Enough = Literal["target", "overfitting"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Training:
     def __post_init__(self) -> None:
         self._loss_sum = torch.zeros((), device=self.ctx.step.device)
 
-    def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], bool]) -> StoppedBy:
-        """Train until the budget is spent, a target is reached or the run has diverged, and return which.
+    def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None]) -> StoppedBy:
+        """Train until the budget is spent, the end of an epoch was enough or the run has diverged, and return which.
 
         Args:
             watch: called about once a second, on the clock, so it must be quick.
-            end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says whether
-                the run's target has been reached.
+            end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says why the
+                run may end with it, or None.
         """
         with self.clock.phase("train"):
             stopped_by = self._run(watch, end_epoch)
@@ -78,7 +79,7 @@ class Training:
         self.captured = None
         return stopped_by
 
-    def _run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], bool]) -> StoppedBy:
+    def _run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None]) -> StoppedBy:
         watched = time.perf_counter()
         self._advance()
         while not self._spent:
@@ -96,9 +97,9 @@ class Training:
                 self._loss_sum.zero_()
                 self._loss_steps = 0
                 with self.clock.phase("probe"):
-                    reached = end_epoch(pulse)
-                if reached:
-                    return "target"
+                    enough = end_epoch(pulse)
+                if enough:
+                    return enough
         return self.budget.kind
 
     def pulse(self) -> Pulse:

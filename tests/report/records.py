@@ -1,8 +1,29 @@
 """Valid records for tests, said in few words."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from fatbench.record import Budget, DataInfo, Environment, Event, MethodInfo, Probe, Record, Score, Timing
+import numpy as np
+
+from fatbench.record import (
+    Budget,
+    DataInfo,
+    Diagnostics,
+    Environment,
+    Event,
+    Finding,
+    Masking,
+    MethodInfo,
+    Probe,
+    Record,
+    Score,
+    Selection,
+    Timing,
+    save,
+)
+from fatbench.record.samples import NOT_EVALUATED, STANDING, Outcome, Samples, save_samples
+from fatbench.report.loaded import Run
 from fatbench.spec import RunSpec
 
 SPEC: dict[str, Any] = {
@@ -94,6 +115,25 @@ def event(kind: str, **fields: Any) -> Event:
     return Event(**({"kind": kind, "step": 40, "epoch": 4, "train_seconds": 1.5} | fields))
 
 
+def doubtful(*codes: str, masked: bool = True) -> dict[str, Any]:
+    """Return the fields of a record that was looked at and found suspect."""
+    masking = Masking(verdict="suspect" if masked else "none", reasons=["PGD stops at once"] if masked else [])
+    return {"diagnostics": Diagnostics(findings=[Finding(code=c, detail="mend it") for c in codes], masking=masking)}
+
+
+def selected(policy: str = "best", on: str | None = "pgd-10", **fields: Any) -> dict[str, Any]:
+    """Return the fields of a record of which not the last weights were scored."""
+    return {
+        "selection": Selection(**({"policy": policy, "on": on, "epoch": 7, "step": 70, "train_seconds": 1.4} | fields))
+    }
+
+
+def external(**fields: Any) -> Record:
+    """Return a record of weights that were trained elsewhere."""
+    of_spec = {"method": "external", "hyper": {}, "epochs": 0, "checkpoint": "c" * 64, "seconds": 0.0}
+    return record(**(of_spec | fields))
+
+
 def measured(noisy: bool | None = False, **fields: Any) -> dict[str, Any]:
     """Return the fields of a record whose speed was measured."""
     spread = None if noisy is None else 0.31 if noisy else 0.02
@@ -121,3 +161,33 @@ def study() -> list[Record]:
         record(318, 225, 126, **trades, hyper={"steps": 10, "beta": 12.0}),
         record(350, 20, 0, method="standard", hyper={}, seconds=1.0, fields={"events": [event("collapse")]}),
     ]
+
+
+def outcome(standing: Sequence[int | None]) -> Outcome:
+    """Return an attack's outcome: 1 stood, 0 fell, None was not looked at."""
+    broken_by = [NOT_EVALUATED if one is None else STANDING if one else 2 for one in standing]
+    return Outcome(("clean", "pgd-20"), np.array(broken_by, dtype=np.int8))
+
+
+def samples(standing: Sequence[int | None], name: str = "pgd-20", first: int = 0) -> Samples:
+    """Return the outcomes of so many images, told apart by their numbers from `first` on; labels follow from these."""
+    numbers = np.arange(first, first + len(standing))
+    return Samples(numbers.astype(np.uint64), (numbers % 10).astype(np.int64), {name: outcome(standing)})
+
+
+def run(
+    folder: Path, standing: Sequence[int | None], *, name: str = "pgd-20", keep: Samples | None = None, **of: Any
+) -> Run:
+    """Return a run, written to `folder` with its outcomes under one evaluation beside it."""
+    fields = {"scores": {name: score(sum(one or 0 for one in standing), sum(one is not None for one in standing))}}
+    one = record(**(of | {"fields": fields | of.get("fields", {})}))
+    place = f"{one.id}/samples.npz"
+    (folder / one.id).mkdir(parents=True, exist_ok=True)
+    save_samples(keep or samples(standing, name), folder / place)
+    one = one.model_copy(update={"artefacts": one.artefacts or {"samples": place}})
+    return Run(one, save(one, folder))
+
+
+def standing(n: int, stands: int) -> list[int]:
+    """Return n outcomes of which the first `stands` stood."""
+    return [1] * stands + [0] * (n - stands)

@@ -1,13 +1,18 @@
+import math
 import random
 import time
 
 import pytest
 
 from fatbench.errors import UsageError
+from fatbench.report.cells import columns, status
 from fatbench.report.comparison import compare
+from fatbench.report.notes import headings
 from fatbench.statistics import wilson
 
-from .records import DATA, MACHINE, event, measured, record, score, study
+from .records import DATA, MACHINE, doubtful, event, external, measured, record, score, selected, study
+
+SUSPECT = "suspect: gradient masking"
 
 
 def only(records, **how):
@@ -71,14 +76,132 @@ def test_seeds_are_aggregated():
     clean = row.scores["clean"]
     assert clean.mean == pytest.approx(330 / 360)
     assert clean.std == pytest.approx(10 / 360)
-    assert (clean.low, clean.high) == pytest.approx(wilson(330, 360))  # not of 990 of 1080: the images are the same
+    half = 4.302652729911275 * (10 / 360) / math.sqrt(3)  # t of two degrees of freedom: seeds, not images
+    assert (clean.interval, clean.low) == ("t", pytest.approx(330 / 360 - half))
+    assert clean.high == pytest.approx(330 / 360 + half)
     assert (clean.seeds, clean.images) == (3, 360)
 
 
 def test_one_seed_has_no_spread():
     row = only([record()]).rows[0]
     assert row.train_seconds.std is None
-    assert row.scores["clean"].std is None
+    clean = row.scores["clean"]
+    assert (clean.std, clean.interval) == (None, "wilson")
+    assert (clean.low, clean.high) == wilson(340, 360)
+
+
+def test_an_interval_over_seeds_stays_within_what_is_possible():
+    high = only([record(360), record(350, seed=1)]).rows[0].scores["clean"]
+    low = only([record(0), record(10, seed=1)]).rows[0].scores["clean"]
+    assert (low.low, high.high) == (0.0, 1.0)
+
+
+def test_of_several_seeds_one_diverged_the_interval_is_that_of_the_others():
+    row = only([record(340), record(seed=1, status="diverged")]).rows[0]
+    assert (row.scores["clean"].interval, row.scores["clean"].seeds) == ("wilson", 1)
+
+
+def test_evaluations_that_stopped_when_precise_enough_show_on_how_many_images():
+    scores = [{"pgd-20": score(100, n)} for n in (200, 400)]
+    group = only([record(seed=k, fields={"scores": one}) for k, one in enumerate(scores)])
+    assert "n=200..400" in columns(group)[-1].details
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([record()], ""),
+        ([record(), record(seed=1, status="diverged"), record(seed=2)], "2 of 3 seeds valid, 1 diverged"),
+        (
+            [record(), *(record(seed=k, status=s) for k, s in enumerate(("failed", "running", "interrupted"), 1))],
+            "1 of 4 seeds valid, 1 failed, 1 interrupted, 1 running",
+        ),
+        ([record(status="interrupted")], "interrupted"),
+        ([record(fields={"events": [event("catastrophic-overfitting")]})], "catastrophic-overfitting"),
+        (
+            [record(fields={"events": [event("catastrophic-overfitting")]}), record(seed=1), record(seed=2)],
+            "1 of 3 catastrophic-overfitting",
+        ),
+        ([record(fields=doubtful())], "suspect: gradient masking"),
+        ([record(fields=doubtful()), record(seed=1, fields=doubtful()), record(seed=2)], f"{SUSPECT} (2 of 3)"),
+        ([record(fields=doubtful(masked=False))], ""),
+        ([record(fields=doubtful("softmax-outputs", masked=False))], "contract: softmax-outputs"),
+        ([record(fields=selected(), select="best")], "best on val pgd-10"),
+        ([record(fields=selected("restored", None)), record(seed=1)], "restored (1 of 2)"),
+        ([record(fields=selected("last", None))], ""),
+    ],
+)
+def test_a_status_tells_what_the_numbers_do_not(records, expected):
+    assert status(only(records).rows[0]) == expected
+
+
+def test_collapsed_and_suspect_runs_count():
+    collapsed = {"events": [event("catastrophic-overfitting")]} | doubtful()
+    [row] = only([record(340), record(0, seed=1, fields=collapsed)]).rows
+    assert row.scores["clean"].mean == 340 / 720
+
+
+def test_seeds_follow_their_row_where_they_are_asked_for():
+    group = only([record(340), record(330, seed=1, seconds=5.0), record(seed=3, status="diverged")])
+    lines = {column.title: [" ".join(cell) for cell in column.cells] for column in columns(group, per_seed=True)}
+    assert lines["method"] == ["fgsm-rs", "· seed 0", "· seed 1", "· seed 3"]
+    assert lines["time, s"] == ["4.00 ± 1.41", "3.00", "5.00", "-"]
+    assert lines["clean"][1:] == ["94.4 [91.6, 96.4]", "91.7 [88.4, 94.1]", "-"]
+    assert lines["status"] == ["2 of 3 seeds valid, 1 diverged", "", "", "diverged"]
+
+
+def test_a_model_that_was_trained_elsewhere_has_neither_time_nor_recipe():
+    group = only([external(lr=0.1), external(lr=0.2, seed=1, batch_size=512, schedule="cosine")])
+    assert [row.seeds for row in group.rows] == [(0, 1)]
+    assert not {column.title for column in columns(group)} & {"time, s", "x faster"}
+    assert headings([group])[0] == (
+        "digits, small-cnn, linf eps 51/255, trained elsewhere, AMD EPYC 9R14, 1 thread, protocol 1"
+    )
+
+
+def test_two_checkpoints_are_two_rows():
+    means = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    records = [external(checkpoint="a" * 64), external(checkpoint="b" * 64, normalize=means)]
+    assert sorted(labels(only(records))) == [
+        "external checkpoint=aaaaaaaa normalize=nothing",
+        "external checkpoint=bbbbbbbb normalize=0.5,0.4,0.3;0.2,0.2,0.2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"eval_engine": "fast"}, "fgsm-rs eval_engine=fast"),
+        ({"eval_precision": {"autoattack": 2.0}}, "fgsm-rs autoattack precision=2"),
+        ({"select": "best", "select_on": "clean"}, "fgsm-rs select=best select_on=clean"),
+        ({"on_overfitting": "restore"}, "fgsm-rs on_overfitting=restore"),
+    ],
+)
+def test_how_weights_were_chosen_and_scored_tells_rows_apart(other, name):
+    assert name in labels(only([record(), record(**other)]))
+
+
+def test_by_what_nothing_was_selected_does_not_matter():
+    assert len(only([record(), record(seed=1, select_on="clean")]).rows) == 1
+    without = {"evaluations": {"clean": None}}
+    assert len(only([record(**without), record(seed=1, eval_engine="fast", **without)]).rows) == 1
+
+
+def test_fast_evaluations_are_told_from_exact_ones():
+    attack = {"version": "standard, fast", "engine": "fast"}
+    fast = record(
+        eval_engine="fast", fields={"scores": {"clean": score(9), "autoattack": score(9, 200, attack=attack)}}
+    )
+    mixed = only([record(), fast])
+    cells = [" ".join(cell) for cell in columns(mixed)[-1].cells]
+    assert ["fast" in cell for cell in cells] == ["fast" in label for label in labels(mixed)]
+    clean, autoattack = columns(only([fast]))[-2:]
+    assert (clean.details, autoattack.details) == (("n=360",), ("standard, fast", "n=200"))
+
+
+def test_fgsm_is_weaker_than_pgd():
+    scores = {"fgsm": score(9), "clean": score(20), "pgd-1": score(8), "autoattack": score(7)}
+    assert only([record(fields={"scores": scores})]).evaluations == ["clean", "fgsm", "pgd-1", "autoattack"]
 
 
 def test_a_diverged_run_is_shown_and_never_averaged_in():

@@ -3,7 +3,7 @@ import pytest
 
 from fatbench.report.frame import frame
 
-from .records import measured, record, score, study
+from .records import doubtful, external, measured, record, score, selected, study
 
 
 def test_a_line_per_record_with_raw_numbers():
@@ -48,3 +48,17 @@ def test_what_was_measured_has_columns_and_older_records_lack_it():
 
 def test_no_records_make_an_empty_frame():
     assert frame([]).empty
+
+
+def test_whether_scores_can_be_relied_on_and_of_which_weights_they_are():
+    timed = {"scores": {"autoattack": score(9, part_seconds={"apgd-ce": 2.5})}}
+    means = ((0.5,), (0.2,))
+    first = record(
+        fields=doubtful("b", "a") | selected() | timed, eval_engine="fast", eval_precision={"autoattack": 2.0}
+    )
+    found = frame([first, record(seed=1), external(normalize=means)])
+    one = found.iloc[0]
+    assert (one.masking, one.findings, one.selection, one.selection_epoch) == ("suspect", "a,b", "best", 7)
+    assert (one.eval_engine, one.eval_precision_autoattack, one.autoattack_apgd_ce_seconds) == ("fast", 2.0, 2.5)
+    assert found.loc[1, ["masking", "findings", "selection"]].isna().all()
+    assert (found.checkpoint[2], found.normalize[2]) == ("c" * 64, means)

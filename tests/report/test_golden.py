@@ -4,15 +4,19 @@ import csv
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from rich.console import Console
 
 from fatbench.report import render
-from fatbench.report.comparison import compare
+from fatbench.report.comparison import compare, with_pairs
+from fatbench.report.limits import parse_limit
+from fatbench.report.loaded import Run
 from fatbench.report.panel import panel
+from fatbench.report.regression import check
 
-from .records import event, measured, probe, record, score, study
+from .records import doubtful, event, external, measured, probe, record, run, score, standing, study
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -68,6 +72,26 @@ def noisy_study():
     ]
 
 
+def paired_study():
+    """Return three runs with their outcomes, every two compared: one better, one pair alike, one suspect."""
+    with TemporaryDirectory() as folder:
+        runs = [
+            run(Path(folder), standing(200, 120), method="trades", hyper={}, seconds=9.0),
+            run(Path(folder), [0] * 5 + standing(195, 115), method="fgsm-rs", hyper={}),
+            run(Path(folder), standing(200, 60), method="standard", hyper={}, seconds=1.0, fields=doubtful()),
+        ]
+        old = record(method="old", hyper={}, seconds=4.0, fields={"scores": {"pgd-20": score(50, 200)}})
+        return with_pairs(compare([*runs, old]))
+
+
+def failing_checks():
+    """Return a comparison with a baseline in which everything happens."""
+    old = [record(), record(method="trades"), record(method="gone")]
+    new = [record(seconds=4.0, autoattack=90), record(method="trades", status="failed"), record(method="new")]
+    limits = [parse_limit(text) for text in ("train_seconds:+10%", "autoattack:-1.0pp")]
+    return check(list(map(Run, new)), list(map(Run, old)), limits)
+
+
 def printed(*renderables, width=100):
     console = Console(width=width, file=io.StringIO(), record=True, force_terminal=False, legacy_windows=False)
     for one in renderables:
@@ -84,6 +108,15 @@ def printed(*renderables, width=100):
         ("attacks-100.txt", lambda: printed(*render.tables(compare(many_attacks())))),
         ("noisy-100.txt", lambda: printed(*render.tables(compare(noisy_study())))),
         ("noisy.md", lambda: render.markdown(compare(noisy_study()))),
+        ("paired-140.txt", lambda: printed(*render.tables(paired_study()), width=140)),
+        ("paired-60.txt", lambda: printed(*render.tables(paired_study()), width=60)),
+        ("paired.md", lambda: render.markdown(paired_study())),
+        ("per-seed-140.txt", lambda: printed(*render.tables(compare(study()), per_seed=True), width=140)),
+        ("per-seed.md", lambda: render.markdown(compare(study()), per_seed=True)),
+        ("per-seed.csv", lambda: render.csv(compare(study()), per_seed=True)),
+        ("checks.txt", lambda: "".join(f"{one}\n" for one in failing_checks())),
+        ("checks.json", lambda: render.json([], checks=failing_checks())),
+        ("panel-external.txt", lambda: printed(panel(external(fields=doubtful("logits")), Path("results/x.json")))),
         ("study.md", lambda: render.markdown(compare(study()))),
         ("study.csv", lambda: render.csv(compare(study()))),
         ("study.json", lambda: render.json(compare(study()))),
@@ -114,6 +147,21 @@ def test_no_width_cuts_a_number(records, width):
     bounds = [f"[{100 * s.low:.1f}, {100 * s.high:.1f}]" for g in groups for r in g.rows for s in r.scores.values()]
     squeezed = " ".join(text.split())
     assert [one for one in cells + bounds if one not in squeezed] == []
+
+
+@pytest.mark.parametrize("width", range(40, 181, 20))
+def test_no_width_cuts_a_difference(width):
+    groups = paired_study()
+    text = printed(*render.tables(groups), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    wanted = [
+        one
+        for pair in groups[0].paired
+        if pair.difference is not None
+        for one in (f"{100 * pair.difference:+.1f}", f"[{100 * pair.low:.1f}, {100 * pair.high:.1f}]")
+    ]
+    assert wanted
+    assert [one for one in wanted if one not in " ".join(text.split())] == []
 
 
 def test_csv_reads_back_as_the_raw_numbers():

@@ -6,7 +6,7 @@ from fatbench.record import save
 
 from .records import study
 
-HEAVY = ("torch", "torchvision", "scipy", "sklearn", "pandas")
+HEAVY = ("torch", "torchvision", "scipy", "sklearn", "numpy", "pandas")
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -42,9 +42,9 @@ def run(script: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_tables_and_panels_need_neither_torch_nor_pandas(tmp_path):
+def test_tables_and_panels_need_neither_torch_nor_numpy_nor_pandas(tmp_path):
     assert "trades beta=12" in run(SCRIPT.format(blocked=HEAVY), tmp_path)
 
 
 def test_the_frame_needs_pandas_only(tmp_path):
-    assert "framed" in run(SCRIPT.format(blocked=HEAVY[:-1]) + FRAME, tmp_path)
+    assert "framed" in run(SCRIPT.format(blocked=HEAVY[:-2]) + FRAME, tmp_path)

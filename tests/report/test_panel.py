@@ -7,7 +7,7 @@ from fatbench.record import EngineInfo, TargetInfo
 from fatbench.report.curve import sparkline
 from fatbench.report.panel import panel
 
-from .records import event, measured, record, score
+from .records import doubtful, event, external, measured, record, score, selected
 
 
 def printed(one, width=100):
@@ -116,3 +116,54 @@ def test_many_events_are_counted_rather_than_listed():
 )
 def test_sparkline(times, shares, expected):
     assert sparkline(times, shares, width=4) == expected
+
+
+def test_findings_and_masking_are_told_with_their_reasons():
+    text = printed(panel(record(fields=doubtful("softmax-outputs"))))
+    assert "softmax-outputs: mend it" in text
+    assert "SUSPECT" in text
+    assert "PGD stops at once" in text
+    assert "no sign of masked gradients" in printed(panel(record(fields=doubtful(masked=False))))
+    assert "masking" not in printed(panel(record()))
+
+
+def test_many_findings_are_counted_rather_than_listed():
+    text = printed(panel(record(fields=doubtful(*["odd"] * 100))))
+    assert text.count("odd") == 8
+    assert "and 92 more findings" in text
+
+
+def test_the_scores_of_the_last_weights_stand_beside_those_of_the_selected():
+    text = printed(panel(record(200, fields=selected(last_scores={"clean": score(100)}))))
+    assert "the weights of epoch 7, 1.40 s: best on validation PGD-10" in text
+    assert "clean of the last weights" in text
+    assert "27.8" in text
+    assert ": restored" in printed(panel(record(fields=selected("restored", None))))
+    assert "scored" not in printed(panel(record(fields=selected("last", None))))
+
+
+def test_autoattack_says_what_its_parts_took():
+    scores = {"autoattack": score(9, 20, survivors={"apgd-ce": 12}, part_seconds={"apgd-ce": 12.5, "square": 700.0})}
+    text = printed(panel(record(fields={"scores": scores})))
+    assert "after apgd-ce (12.5 s)" in text
+    assert "after square (11.7 min)" in text
+
+
+def test_a_score_that_was_to_be_precise_says_how():
+    scores = {"autoattack": score(100, 400, attack={"precision": 5.0})}
+    assert "100 of 400, for ±5 points" in printed(panel(record(fields={"scores": scores})))
+
+
+def test_a_fast_evaluation_says_so():
+    assert "AutoAttack by the fast engine" in printed(panel(record(eval_engine="fast")))
+
+
+def test_a_model_that_was_trained_elsewhere_shows_its_checkpoint_and_no_training():
+    means = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+    text = printed(panel(external(normalize=means, fields={"timing": {"evaluation": 3.0}})))
+    assert f"sha256 {'c' * 12}, trained elsewhere" in text
+    assert "mean 0.4914 0.4822 0.4465, std 0.2471 0.2435 0.2616" in text
+    assert "evaluation 3.00 s" in text
+    for absent in ("recipe", "budget", "training", "fp32", "lr"):
+        assert f"│ {absent}" not in text
+    assert "by nothing but the model itself" in printed(panel(external()))

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as t_distribution
 
-from fatbench.statistics import deviation, mean, wilson
+from fatbench.statistics import deviation, mean, student, wilson
 
 SECONDS = st.lists(st.floats(0, 1e6), min_size=1, max_size=20)
 
@@ -52,3 +53,26 @@ def test_one_value_has_no_deviation():
 def test_huge_values_stay_finite():
     assert mean([1e308, 1.7e308]) == pytest.approx(1.35e308)
     assert math.isfinite(deviation([1e308, 1.7e308]))
+
+
+def test_the_t_interval_by_hand():
+    low, high = student([0.40, 0.50, 0.60])  # mean 0.5, deviation 0.1, t(0.975, 2) = 4.3027 from any table
+    assert (low, high) == pytest.approx((0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5), abs=1e-5)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("seeds", [2, 3, 4, 5, 10, 11, 100, 1001])
+def test_the_t_interval_is_scipys(seeds, confidence):
+    values = [float(k % 7) for k in range(seeds)]
+    error = oracle.stdev(values) / seeds**0.5
+    expected = t_distribution.interval(confidence, seeds - 1, oracle.fmean(values), error)
+    assert student(values, confidence) == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_seeds_have_a_point_for_an_interval():
+    assert student([0.1] * 3) == (0.1, 0.1)
+
+
+def test_one_value_has_no_t_interval():
+    with pytest.raises(ValueError, match="no t-interval"):
+        student([0.5])

@@ -6,12 +6,16 @@ import io
 import pytest
 from rich.console import Console
 
+from fatbench.record import Diagnostics, Finding, Masking
 from fatbench.report import render
-from fatbench.report.comparison import compare
+from fatbench.report.comparison import compare, with_pairs
+from fatbench.report.limits import parse_limit
+from fatbench.report.loaded import Run
 from fatbench.report.panel import panel
 from fatbench.report.plain import cell_text, markdown_text, plain
+from fatbench.report.regression import check
 
-from .records import DATA, MACHINE, event, probe, record, score
+from .records import DATA, MACHINE, event, external, probe, record, score, selected
 
 EVIL = "[red]x[/red]\x1b[31m\x1b]0;owned\x07\u202e\r\n| a | <b> [l](http://x) :smile:"
 
@@ -24,12 +28,29 @@ def hostile():
         "memory": {EVIL: 1},
         "events": [event(EVIL, detail=EVIL)],
         "history": [probe(1, 2, 3).model_copy(update={"scores": {EVIL: score(1)}})],
-        "scores": {EVIL: score(1, survivors={EVIL: 1}, warnings=[EVIL], attack={"version": EVIL})},
+        "scores": {
+            EVIL: score(
+                1,
+                survivors={EVIL: 1},
+                part_seconds={EVIL: 1.0},
+                warnings=[EVIL],
+                attack={"version": EVIL, "precision": EVIL},
+            )
+        },
+        "diagnostics": Diagnostics(
+            findings=[Finding(code=EVIL, detail=EVIL, evaluation=EVIL)],
+            masking=Masking(verdict="suspect", reasons=[EVIL]),
+        ),
+        **selected(on=EVIL, last_scores={EVIL: score(1)}),
+        "artefacts": {EVIL: EVIL, "samples": EVIL},
     }
     machine = MACHINE.model_copy(update={"device": EVIL, "torch": EVIL, "cuda": EVIL, "commit": EVIL, "fatbench": EVIL})
     data = DATA.model_copy(update={"name": EVIL, "sha256": EVIL})
     names = {"method": EVIL, "model": EVIL, "dataset": EVIL}
-    return record(**names, hyper={EVIL: EVIL, "beta": 1}, machine=machine, data=data, source=EVIL, fields=fields)
+    asked = {"checkpoint": EVIL, "normalize": ((0.5,), (0.2,))}
+    return record(
+        **names, **asked, hyper={EVIL: EVIL, "beta": 1}, machine=machine, data=data, source=EVIL, fields=fields
+    )
 
 
 def groups():
@@ -48,6 +69,12 @@ def printed(*renderables):
     return console.file.getvalue()
 
 
+def everything():
+    """Return those groups with their seeds and pairs, and checks against themselves."""
+    runs = [Run(hostile()), Run(external(checkpoint=EVIL))]
+    return with_pairs(groups()), check(runs, runs[:1], [parse_limit("train_seconds:+1%")])
+
+
 def harmless(text):
     return all(letter.isprintable() or letter == "\n" for letter in text)
 
@@ -63,6 +90,21 @@ def test_a_terminal_gets_only_text():
 @pytest.mark.parametrize("form", [render.markdown, render.csv, render.json])
 def test_a_file_gets_only_text(form):
     assert harmless(form(groups()))
+
+
+def test_pairs_seeds_and_checks_are_only_text():
+    found, checks = everything()
+    for text in (
+        printed(*render.tables(found, per_seed=True)),
+        printed(panel(external(checkpoint=EVIL, fields={"error": EVIL}))),
+        render.markdown(found, per_seed=True, checks=checks),
+        render.json(found, per_seed=True, checks=checks),
+        render.csv(found),
+        render.csv(groups(), per_seed=True),
+        "".join(map(str, checks)),
+    ):
+        assert harmless(text)
+        assert "\x1b" not in text
 
 
 def test_a_page_gets_its_table_and_no_more():

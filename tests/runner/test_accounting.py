@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fatbench import runner
 from fatbench.metering import calibration
 from fatbench.record import Probe, Record, load
-from fatbench.runner import run
+from fatbench.runner import fitting, run
 from fatbench.runner.bench import set_up
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import Pulse
@@ -134,7 +133,7 @@ class HotGpu:
 def test_heat_and_energy_are_told_and_probes_are_not_charged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fatbench.runner.accounting.Gpu", HotGpu)
     monkeypatch.setattr(HotGpu, "used", 0.0)
-    probe = runner._probe
+    probe = fitting._probe
 
     def costly(*arguments: object) -> Probe:
         HotGpu.used += 1000
@@ -143,7 +142,7 @@ def test_heat_and_energy_are_told_and_probes_are_not_charged(tmp_path: Path, mon
     def work() -> None:
         HotGpu.used += 1
 
-    monkeypatch.setattr(runner, "_probe", costly)
+    monkeypatch.setattr(fitting, "_probe", costly)
     record = run(make_spec("standard", epochs=5), output=tmp_path, calibration_seconds=0, observer=Heard(training=work))
     assert record.energy_joules == pytest.approx(5.0)
     assert record.throughput is not None

@@ -14,11 +14,12 @@ from fatbench.cli.resolve import Request, resolve
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.measuring import measuring
-from fatbench.record import Record, load
+from fatbench.record import Probe, Record, Score, load
 from fatbench.runner.bench import set_up
 from fatbench.runner.goal import PROBES
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
+from fatbench.training.loop import Pulse
 
 run = partial(runner.run, calibration_seconds=0.0)
 
@@ -52,7 +53,12 @@ def test_the_same_seed_gives_the_same_weights_and_scores_and_another_does_not(tm
 
 def test_probing_and_scoring_do_not_change_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probed = run(make_spec("fgsm-rs"), output=tmp_path / "a")
-    monkeypatch.setattr("fatbench.runner.goal.PROBES", ())
+    unseen = {name: Score(correct=0, total=1) for name in PROBES}
+
+    def without_looking(_: object, pulse: Pulse, __: object) -> Probe:
+        return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0.0, lr=pulse.lr, loss=None, scores=unseen)
+
+    monkeypatch.setattr("fatbench.runner.fitting._probe", without_looking)
     unprobed = run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path / "b")
     a, b = weights(tmp_path / "a", probed), weights(tmp_path / "b", unprobed)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -155,7 +161,7 @@ def test_a_stored_result_is_found_and_is_not_taken_for_another_protocol_source_o
     assert [found(), found()] == [False, True]
     np.savez(tmp_path / "mine.npz", **(arrays | {"x_test": x[100:160]}))
     assert [found(), found()] == [False, True]
-    monkeypatch.setattr("fatbench.runner.PROTOCOL", 2)
+    monkeypatch.setattr("fatbench.runner.stored.PROTOCOL", 2)
     assert not found()
 
 
@@ -183,7 +189,7 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     kept = weights(tmp_path, first)
-    monkeypatch.setattr("fatbench.runner._score", interrupt)
+    monkeypatch.setattr("fatbench.runner.grade", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, force=True)
     assert load(path) == first
@@ -192,7 +198,7 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
     monkeypatch.undo()
     again = run(spec, output=tmp_path, force=True)
     assert load(path) == again != first
-    assert sorted(file.name for file in (tmp_path / spec.id).iterdir()) == ["model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / spec.id).iterdir()) == ["model.safetensors", "samples.npz"]
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights(tmp_path, again).items())
 
 

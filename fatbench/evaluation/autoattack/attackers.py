@@ -1,0 +1,75 @@
+"""Who attacks: the library on the model itself, or first on an accelerated stand-in of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fatbench.evaluation.attacks import is_correct
+from fatbench.evaluation.autoattack.library import Library
+from fatbench.evaluation.autoattack.limits import check_allowed
+from fatbench.evaluation.autoattack.stand_in import StandIn
+from fatbench.models.classifier import Classifier
+from fatbench.threat import Ball
+
+
+class Attacker(Protocol):
+    """Attacks a chunk of images."""
+
+    def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
+        """(B,) whether the attack finds a permitted change of each image that the model gets wrong."""
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The library's attacks on the model as it is."""
+
+    model: Classifier
+    library: Library
+    ball: Ball
+
+    def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
+        """(B,) which images fall, as the library's own evaluation finds them."""
+        return self.confirms(self.library.perturb(attack, x, y), x, y)
+
+    def confirms(self, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """(B,) whether the model gets each of the images x_adv wrong, all of which must be permitted changes of x.
+
+        Raises:
+            InvalidRunError: one that it gets wrong is not.
+        """
+        fallen = ~is_correct(self.model, x_adv, y)
+        check_allowed(x_adv[fallen], x[fallen], self.ball)
+        return fallen
+
+
+@dataclass(frozen=True)
+class Fast:
+    """The library's attacks on a stand-in; the model has the last word on every image that falls.
+
+    An image that only the stand-in gets wrong, before the attack or by it, is attacked on the model itself.
+    """
+
+    exact: Exact
+    stand_in: StandIn
+    library: Library  # on the stand-in
+    exact_batch: int  # images that the model itself is attacked on at a time
+
+    def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
+        """(B,) which images fall, in the model's own eyes."""
+        with self.stand_in.arithmetic():
+            x_adv = self.library.perturb(attack, x, y)
+            claimed = self.stand_in(x_adv).argmax(1).ne(y) | x_adv.ne(x).flatten(1).any(1)
+        fallen = torch.cat([self.exact.confirms(x_adv[part], x[part], y[part]) for part in self._parts(len(x))])
+        doubtful = (claimed & ~fallen).nonzero().squeeze(1)
+        for part in self._parts(len(doubtful)):
+            rows = doubtful[part]
+            fallen[rows] = self.exact.breaks(attack, x[rows], y[rows])
+        return fallen
+
+    def _parts(self, images: int) -> Iterator[slice]:
+        """So many images in batches that the model itself can take."""
+        for first in range(0, images, self.exact_batch):
+            yield slice(first, min(first + self.exact_batch, images))

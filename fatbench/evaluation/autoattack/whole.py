@@ -1,0 +1,146 @@
+"""The whole of AutoAttack on a set of images: what stands is attacked, chunk by chunk, and what is known is kept."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fatbench.errors import UsageError
+from fatbench.evaluation.attacks import is_correct
+from fatbench.evaluation.autoattack.course import CLEAN, Course, load_course, save_course
+from fatbench.evaluation.autoattack.library import check_model, warnings_caught
+from fatbench.evaluation.autoattack.limits import check_box
+from fatbench.evaluation.autoattack.plan import Job, Plan, plan_for
+from fatbench.evaluation.sitting import Advance, Sitting, Watch
+from fatbench.models.classifier import Classifier
+from fatbench.record.samples import STANDING
+from fatbench.spec import EvalEngine
+from fatbench.threat import Ball
+
+_SQUARE_MARGIN = 0.002  # of the images, as in the library
+
+
+@torch.no_grad()
+def run_autoattack(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    num_classes: int,
+    seed: int,
+    batch_size: int,
+    watch: Watch,
+    engine: EvalEngine = "exact",
+    state: Path | None = None,
+) -> Sitting:
+    """Return what became of the images x (B, C, H, W) in [0, 1] with labels y (B,).
+
+    Args:
+        model: in eval mode and float32, its parameters frozen; it stays as it is.
+        x: images.
+        y: labels, int64.
+        ball: what an attack may change.
+        num_classes: decides which attacks there are.
+        seed: of every chunk's noise.
+        batch_size: images at a time; the fast engine may take more.
+        watch: hears of every chunk before it is attacked.
+        engine: "exact" gives the library's own verdicts; "fast" attacks a stand-in, and the model confirms what falls.
+        state: the file that keeps what is known after every chunk; if it is there already, the evaluation goes on.
+
+    Raises:
+        InvalidRunError: images or attack leave what the threat model allows.
+        ResourceError: the state cannot be written.
+    """
+    started = time.perf_counter()
+    check_box(x, "the images")
+    job = Job(model, x.contiguous(), y, ball, num_classes, seed, batch_size)
+    plan = plan_for(job, engine)
+    mark = job.fingerprint(plan.facts) if state else ""
+    course, known = _resumed(job, state, mark)
+    with warnings_caught(known) as warnings:
+        course = course or _begun(job, plan)
+        course.warnings, before = warnings, course.seconds
+        for _ in _attacked(job, plan, course, watch):
+            course.seconds = before + time.perf_counter() - started
+            if state:
+                save_course(course, mark, state)
+    course.seconds = before + time.perf_counter() - started
+    if state:
+        state.unlink(missing_ok=True)
+    return _sitting(job, plan, course)
+
+
+def _resumed(job: Job, state: Path | None, mark: str) -> tuple[Course | None, list[str]]:
+    """What an earlier process found, if it was about the same job; and the warnings so far."""
+    try:
+        course = load_course(state, mark, len(job.x), len(job.attacks)) if state else None
+    except UsageError as error:
+        return None, [f"the evaluation began anew: {error}"]
+    return course, course.warnings if course else []
+
+
+def _begun(job: Job, plan: Plan) -> Course:
+    """The course before the first attack, the library having looked at the model."""
+    check_model(job.model, *job.chunk(0))
+    clean = [is_correct(job.model, *job.chunk(first)) for first in range(0, len(job.x), job.batch_size)]
+    broken_by = torch.where(torch.cat(clean), STANDING, CLEAN).to("cpu", torch.int8)
+    return Course(broken_by, [0.0] * len(job.attacks), plan.batch_size)
+
+
+def _attacked(job: Job, plan: Plan, course: Course, watch: Watch) -> Iterator[None]:
+    """Let every attack at the images that still stand; yield after every chunk."""
+    for name in job.attacks[course.attack :]:
+        alive = course.alive
+        while course.position < len(alive):
+            watch(_advance(job, course, name, len(alive)))
+            chunk = alive[course.position : course.position + course.batch_size]
+            rows, started = chunk.to(job.x.device), time.perf_counter()
+            try:
+                fallen = plan.attacker.breaks(name, job.x[rows], job.y[rows]).cpu()
+            except torch.OutOfMemoryError:
+                if course.batch_size <= job.batch_size:
+                    raise
+                fallen = None
+            if fallen is None:  # out here, since the exception holds on to what filled the memory
+                course.batch_size //= 2
+                torch.cuda.empty_cache()
+                continue
+            course.settle(chunk, fallen, time.perf_counter() - started)
+            yield
+        course.turn()
+
+
+def _advance(job: Job, course: Course, name: str, alive: int) -> Advance:
+    """Where the course is before its next chunk; what is left is known once a chunk of this attack is done."""
+    last = course.attack == len(job.attacks) - 1
+    waiting = alive - course.position if last else int((course.broken_by == STANDING).sum())
+    number, chunks = (-(-images // course.batch_size) for images in (course.position, alive))
+    spent = course.part_seconds[course.attack]
+    left = spent / course.position * (alive - course.position) if course.position else None
+    return Advance(len(job.x) - waiting, len(job.x), f"{name}, chunk {number + 1} of {chunks}", left)
+
+
+def _sitting(job: Job, plan: Plan, course: Course) -> Sitting:
+    facts = plan.facts | ({"batch_size": course.batch_size} if "engine" in plan.facts else {})
+    sitting = Sitting(
+        parts=("clean", *job.attacks),
+        broken_by=course.broken_by,
+        attack=facts,
+        seconds=course.seconds,
+        part_seconds=dict(zip(job.attacks, course.part_seconds, strict=True)),
+        warnings=course.warnings,
+    )
+    alarm = _square_beats_the_others(sitting.score.survivors, len(job.x))
+    return replace(sitting, warnings=[*course.warnings, *alarm])
+
+
+def _square_beats_the_others(survivors: dict[str, int], images: int) -> list[str]:
+    """The library's own alarm, which it cannot raise when attacks run one at a time: a sign of masked gradients."""
+    before, after = list(survivors.values())[-2:]
+    if before - after <= _SQUARE_MARGIN * images:
+        return []
+    return [f"Square broke {before - after} of {images} images that the gradient attacks left: masked gradients?"]

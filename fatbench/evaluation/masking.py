@@ -1,0 +1,116 @@
+"""Masked gradients: signs that a model only looks robust because gradients lead attacks nowhere.
+
+The signs are those of Athalye, Carlini & Wagner (ICML 2018, section 3.1) and of AutoAttack's own alarms, each with a
+bound that honest models keep. A sign on few images may be chance: its share must exceed the bound by more than the 95%
+Wilson interval allows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from fatbench.data.loader import to_float
+from fatbench.evaluation.attacks import is_correct, loss_gradient, survives_fgsm
+from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.scores import ATTACK_SEED, Exam
+from fatbench.evaluation.sitting import Sitting
+from fatbench.models.classifier import Classifier
+from fatbench.record import Masking
+from fatbench.spec import PGD, parse_evaluation
+from fatbench.statistics import wilson
+
+_GAP = 0.20  # of the images: broken by AutoAttack though PGD did not; honest models here and in papers stay below
+_GAP_OF_HALF = 0.10  # likewise, where AutoAttack leaves less than half of what PGD left
+_SQUARE = 0.002  # of the images: broken by Square though no gradient attack did; AutoAttack's own alarm
+_ZERO = 0.01  # of the images that are classified correctly: their gradient is exactly zero
+_CHANCE = 0.01  # that random noise would beat FGSM so clearly by accident
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What was looked at, image by image: (n,) bool each, on the CPU."""
+
+    clean: Tensor  # classified correctly
+    noise: Tensor  # still right under one draw of random noise from the ball
+    fgsm: Tensor  # still right after one step of eps
+    zero: Tensor  # classified correctly, and the gradient of the cross-entropy is exactly zero
+
+
+def look_for_signs(exam: Exam, model: Classifier) -> Signs:
+    """Return the signs on the exam's images; model and random generators stay as they were."""
+    found: list[list[Tensor]] = []
+    with measuring(model), isolated_randomness(ATTACK_SEED, exam.x.device):
+        for first in range(0, len(exam.x), exam.batch_size):
+            x, y = (to_float(exam.x[first : first + exam.batch_size]), exam.y[first : first + exam.batch_size])
+            clean = is_correct(model, x, y)
+            noise = is_correct(model, exam.ball.project(x + exam.ball.sample(x), x), y)
+            zero = clean & (loss_gradient(model, x, y).flatten(1) == 0).all(1)
+            found.append([clean, noise & clean, survives_fgsm(model, x, y, exam.ball), zero])
+    return Signs(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+
+
+def verdict(signs: Signs, sittings: Mapping[str, Sitting]) -> Masking:
+    """Return what the signs and the evaluations of the same images, by name, say together."""
+    shares: dict[str, float] = {
+        "noise": float(signs.noise.float().mean()),
+        "fgsm": float(signs.fgsm.float().mean()),
+        "zero_gradient": float(signs.zero.float().mean()),
+    }
+    reasons = [*_noise_beats_fgsm(signs), *_vanishing(signs)]
+    autoattack, pgd = sittings.get("autoattack"), _strongest_pgd(sittings)
+    if autoattack is not None:
+        shares["square_alone"] = _share_of_square(autoattack)
+        reasons += _square_beats_gradients(autoattack)
+        if pgd is not None:
+            shares["gap"] = float((sittings[pgd].standing & ~autoattack.standing).float().mean())
+            reasons += _gap(pgd, sittings[pgd].standing, autoattack.standing)
+    return Masking(verdict="suspect" if reasons else "none", reasons=reasons, shares=shares)
+
+
+def _noise_beats_fgsm(signs: Signs) -> list[str]:
+    noise_alone, fgsm_alone = int((signs.fgsm & ~signs.noise).sum()), int((signs.noise & ~signs.fgsm).sum())
+    told = noise_alone + fgsm_alone
+    if not told or binomtest(noise_alone, told, alternative="greater").pvalue >= _CHANCE:
+        return []
+    return [f"random noise breaks {noise_alone} images that FGSM does not, FGSM {fgsm_alone} that noise does not"]
+
+
+def _vanishing(signs: Signs) -> list[str]:
+    zero, right = int(signs.zero.sum()), int(signs.clean.sum())
+    if not _clearly_above(_ZERO, zero, right):
+        return []
+    return [f"the gradient is exactly zero on {zero} of {right} images that are classified correctly"]
+
+
+def _share_of_square(autoattack: Sitting) -> float:
+    if "square" not in autoattack.parts:
+        return 0.0
+    return float((autoattack.broken_by == autoattack.parts.index("square") + 1).float().mean())
+
+
+def _square_beats_gradients(autoattack: Sitting) -> list[str]:
+    images = len(autoattack.broken_by)
+    alone = round(_share_of_square(autoattack) * images)
+    if not _clearly_above(_SQUARE, alone, images):
+        return []
+    return [f"Square, which uses no gradients, breaks {alone} of {images} images that the gradient attacks left"]
+
+
+def _gap(pgd: str, stands_pgd: Tensor, stands_autoattack: Tensor) -> list[str]:
+    images, lost = len(stands_pgd), int((stands_pgd & ~stands_autoattack).sum())
+    halved = 2 * int(stands_autoattack.sum()) < int(stands_pgd.sum())
+    if not _clearly_above(_GAP_OF_HALF if halved else _GAP, lost, images):
+        return []
+    return [f"AutoAttack breaks {lost} of {images} images that {pgd} did not"]
+
+
+def _strongest_pgd(sittings: Mapping[str, Sitting]) -> str | None:
+    found = {name: what for name in sittings if isinstance(what := parse_evaluation(name), PGD)}
+    return max(found, key=lambda name: found[name].steps * found[name].restarts, default=None)
+
+
+def _clearly_above(bound: float, count: int, total: int) -> bool:
+    return total > 0 and wilson(count, total)[0] > bound

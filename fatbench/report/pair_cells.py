@@ -1,0 +1,45 @@
+"""The pairs of a group as a grid of text, and the words around it."""
+
+from fatbench.report.cells import Column, column
+from fatbench.report.comparison import Group
+from fatbench.report.formats import NONE, evaluation_title, interval, points, probability
+from fatbench.report.notes import row_name
+from fatbench.report.pairs import NO_OUTCOMES, Pair
+
+
+def pair_columns(group: Group) -> list[Column]:
+    """Return the columns of a group's table of pairs; there are none where there are no pairs."""
+    pairs = group.paired
+    if not pairs:
+        return []
+    found = f"A - B on {evaluation_title(pairs[0].evaluation)}, points"
+    differences = Column(found, (), tuple(_difference(pair) for pair in pairs))
+    return [
+        column("A", pairs, lambda pair: row_name(pair.a, group.rows), numeric=False),
+        column("B", pairs, lambda pair: row_name(pair.b, group.rows), numeric=False),
+        column("seeds", pairs, lambda pair: f"{pair.a.finished} / {pair.b.finished}"),
+        differences,
+        column("p (Holm)", pairs, lambda pair: NONE if pair.p_adjusted is None else probability(pair.p_adjusted)),
+        column("n", pairs, lambda pair: str(pair.images) if pair.images else NONE),
+        column("verdict", pairs, lambda pair: pair.verdict, numeric=False),
+    ]
+
+
+def pair_notes(group: Group) -> list[str]:
+    """Return what a reader of the table of pairs must know beside it."""
+    pairs = group.paired
+    if pairs is None:
+        return []
+    if not pairs:
+        return ["no pair to compare here"]
+    lacking = any(pair.obstacle == NO_OUTCOMES for pair in pairs)
+    remedy = f"{NO_OUTCOMES}: not beside the record, or of an older version; run these again with this one (--force)"
+    doubtful = {id(row): row_name(row, group.rows) for pair in pairs for row in (pair.a, pair.b) if row.doubts}
+    doubt = f"a verdict is no better than the scores: see the status of {', '.join(doubtful.values())}"
+    return [*[remedy] * lacking, *[doubt] * bool(doubtful)]
+
+
+def _difference(pair: Pair) -> tuple[str, ...]:
+    if pair.difference is None or pair.low is None or pair.high is None:
+        return (NONE,)
+    return (points(pair.difference), interval(pair.low, pair.high))

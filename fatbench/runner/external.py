@@ -1,0 +1,103 @@
+"""External: score weights that were trained elsewhere, exactly as a run's own are."""
+
+from pathlib import Path
+
+import torch
+
+from fatbench import data, models
+from fatbench.errors import UsageError
+from fatbench.evaluation.measuring import seed_everything
+from fatbench.models.matching import put_in
+from fatbench.models.weights import Weights, read_weights
+from fatbench.record import MethodInfo, Record
+from fatbench.runner.bench import Candidate
+from fatbench.runner.grading import grade
+from fatbench.runner.journal import begin_journal, failures_recorded
+from fatbench.runner.memory import evaluation_memory_explained
+from fatbench.runner.observer import Observer
+from fatbench.runner.stored import finished_record
+from fatbench.runner.threads import sensible_threads, threads
+from fatbench.spec import EXTERNAL, RunSpec
+from fatbench.threat import make_ball
+from fatbench.training.clock import Clock
+
+
+def evaluate(
+    spec: RunSpec,
+    checkpoint: Path,
+    *,
+    output: Path,
+    data_dir: Path | None = None,
+    download: bool = False,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> Record:
+    """Score the weights in `checkpoint` as `spec` says, write output/<id>.json as it goes, and return the final record.
+
+    An identical finished evaluation is returned as it is stored, unless `force`; an AutoAttack that was cut short goes
+    on from where it was.
+
+    Raises:
+        FatbenchError: model, data or weights are not to be had as asked, or the evaluation fails on the way.
+        KeyboardInterrupt: after the record has been written with status "interrupted", once it has been begun.
+    """
+    observer = observer or Observer()
+    observer.stage("setting up")
+    with threads(spec.threads), evaluation_memory_explained(spec):
+        candidate = _set_up(spec, checkpoint, data_dir, download, observer)
+    known = None if force else finished_record(candidate, spec.checkpoint or "", output)
+    if known is not None:
+        observer.reused(known)
+        return known
+    method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
+    with threads(spec.threads or sensible_threads(candidate)):
+        journal = begin_journal(candidate, method, output)
+        with failures_recorded(journal), evaluation_memory_explained(spec):
+            grade(candidate, journal, observer)
+            journal.close("finished")
+    return journal.record
+
+
+def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool, observer: Observer) -> Candidate:
+    device = torch.device(spec.device)
+    clock = Clock(device)
+    with clock.phase("setup"):
+        weights = _read(spec, checkpoint, observer)
+        dataset = data.load(spec.dataset, seed=spec.seed, data_dir=data_dir, download=download)
+        mean, std = _normalisation(spec, dataset.shape[0])
+        seed_everything(spec.seed)  # for what a model of the user's own may draw and not keep among its weights
+        model = models.build(
+            spec.model, num_classes=dataset.num_classes, shape=dataset.shape, mean=mean, std=std, trainable=False
+        )
+        own = put_in(model, weights.tensors, f"{checkpoint} does not fit --model {spec.model}")
+        if own and spec.normalize is not None:
+            raise UsageError(f"{checkpoint} brings its own normalisation: leave out --normalize")
+        return Candidate(
+            spec=spec,
+            dataset=dataset.to(device),
+            model=model.to(device),
+            ball=make_ball(spec.norm, spec.epsilon),
+            device=device,
+            clock=clock,
+        )
+
+
+def _read(spec: RunSpec, checkpoint: Path, observer: Observer) -> Weights:
+    weights = read_weights(checkpoint)
+    if weights.sha256 != spec.checkpoint:
+        raise UsageError(f"{checkpoint} has changed a moment ago: wait until it is written, and try again")
+    if weights.others:
+        rest = ", ".join(f"{name:.40}" for name in weights.others[:4])
+        observer.remark(f"{checkpoint} holds several models: its '{weights.entry:.40}' is scored, not {rest}")
+    return weights
+
+
+def _normalisation(spec: RunSpec, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std for each channel; without any the network is given the images in [0, 1] as they are."""
+    if spec.normalize is None:
+        return (0.0,) * channels, (1.0,) * channels
+    mean, std = (values * channels if len(values) == 1 else values for values in spec.normalize)
+    if not len(mean) == len(std) == channels:
+        given, want = f"{len(mean)} means and {len(std)} deviations", f"{channels} channel{'s' * (channels != 1)}"
+        raise UsageError(f"--normalize gives {given}, but the images have {want}: give one of each, or one per channel")
+    return mean, std

@@ -1,0 +1,115 @@
+"""Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
+
+from collections.abc import Sequence
+
+from fatbench.environment import reset_peak_memory
+from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.metering.flops import counted_flops
+from fatbench.record import Event, Probe, Score
+from fatbench.runner.accounting import Account
+from fatbench.runner.bench import Bench
+from fatbench.runner.goal import Goal
+from fatbench.runner.journal import Journal
+from fatbench.runner.keeper import Keeper, Weights, weights_of
+from fatbench.runner.memory import evaluation_memory_explained, peaks
+from fatbench.runner.observer import Observer
+from fatbench.runner.overfitting import Sentinel
+from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
+from fatbench.training.loop import Enough, Pulse
+from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
+
+
+def fit(bench: Bench, journal: Journal, observer: Observer) -> None:
+    """Train, and save the weights that are to be scored; `journal.record.budget.stopped_by` says how it ended."""
+    reset_peak_memory(bench.device)
+    observer.stage("warming up")
+    account = _warm_up(bench)
+    goal, sentinel, keeper = Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec)
+    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
+        training = bench.training()
+        journal.note(engine=prepare(training, account.cost.updates, bench.spec))
+
+    def watch(pulse: Pulse) -> None:
+        account.watch(pulse)
+        observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
+
+    def end_epoch(pulse: Pulse) -> Enough | None:
+        with account.energy.paused(), evaluation_memory_explained(bench.spec):
+            probe = _probe(bench, pulse, goal.probes)
+            overfitted = sentinel.look(probe)
+            keeper.look(probe, overfitted=overfitted)
+        observer.probed(probe)
+        journal.note_often(history=[*journal.record.history, probe], **account.effort(training))
+        if overfitted and bench.spec.on_overfitting != "continue":
+            return "overfitting"
+        return "target" if goal.reached(probe) else None
+
+    observer.stage("training")
+    try:
+        with fast_kernels(bench.spec), account.energy.on():
+            stopped_by = training.run(watch, end_epoch)
+    finally:  # an interrupted or failed run has its account settled too
+        events = [*journal.record.events, *account.events(), *sentinel.events]
+        journal.note(**account.settled(training), events=events, target=goal.info)
+    journal.note(memory=peaks(bench.device, "training"))
+    if stopped_by == "diverged":
+        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
+    else:
+        _keep_weights(bench, journal, keeper)
+    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
+    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+
+
+def _keep_weights(bench: Bench, journal: Journal, keeper: Keeper) -> None:
+    """Save the weights that are to be scored, and the last ones beside them where these are others."""
+    chosen = keeper.choose()
+    with bench.clock.phase("checkpoint"):
+        if chosen is not None:
+            _save(bench, journal, "last-weights", LAST_FILE, weights_of(bench.model))
+            bench.model.load_state_dict(chosen[1])
+        _save(bench, journal, "weights", FILE, weights_of(bench.model))
+    journal.note(selection=chosen[0] if chosen is not None else keeper.last())
+
+
+def _save(bench: Bench, journal: Journal, name: str, file: str, weights: Weights) -> None:
+    save_weights(weights, journal.artefact(file), {"id": bench.spec.id, "model": bench.spec.model})
+    journal.keep(name, journal.artefact(file))
+
+
+def _warm_up(bench: Bench) -> Account:
+    """Run one batch without stepping, which pays for lazy initialisation and counts its cost; leave no trace.
+
+    The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
+    """
+    kernels, randomness = fast_kernels(bench.spec), isolated_randomness(bench.spec.seed, bench.device)
+    with bench.clock.phase("warmup"), kernels, randomness, counted_flops() as flops:
+        cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+    return Account(bench, cost, flops.total)
+
+
+def _probe(bench: Bench, pulse: Pulse, names: Sequence[str]) -> Probe:
+    exam = bench.exam_on(bench.dataset.x_val, bench.dataset.y_val)
+
+    def look(name: str) -> Score:
+        score = exam.sit(name, bench.model, lambda _: None).score
+        return Score(correct=score.correct, total=score.total)
+
+    return Probe(
+        epoch=pulse.epoch,
+        step=pulse.steps,
+        train_seconds=pulse.train_seconds,
+        lr=pulse.lr,
+        loss=pulse.loss,
+        scores={name: look(name) for name in names},
+    )
+
+
+def _divergence(pulse: Pulse) -> Event:
+    return Event(
+        kind="diverged",
+        step=pulse.steps,
+        epoch=pulse.epoch,
+        train_seconds=pulse.train_seconds,
+        detail="the loss or a weight is no longer finite; noticed at this step",
+    )

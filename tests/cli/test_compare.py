@@ -1,0 +1,148 @@
+"""`fatbench compare` as a person or a CI job uses it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fatbench.record import save
+from tests.report.records import doubtful, record, run, score, standing
+
+from .conftest import Said
+
+Fatbench = Callable[..., Said]
+
+
+def two(folder: Path, first: int = 50, second: int = 20) -> None:
+    run(folder, standing(60, first), method="trades", seconds=9.0)
+    run(folder, standing(60, second))
+
+
+def put(folder: Path, **of: Any) -> None:
+    save(record(**of), folder)
+
+
+def test_paired(fatbench: Fatbench, tmp_path: Path) -> None:
+    two(tmp_path / "results")
+    said = fatbench("compare", "results", "--paired")
+    assert said.code == 0
+    assert "A better" in said.out
+    assert "★" in said.out
+    two(tmp_path / "results", 21, 20)
+    assert "not distinguishable" in fatbench("compare", "results", "--paired", "--on", "pgd-20").out
+
+
+def test_records_of_an_older_version_have_no_pairs_and_exit_0(fatbench: Fatbench, tmp_path: Path) -> None:
+    put(tmp_path / "old")
+    put(tmp_path / "old", method="trades")
+    said = fatbench("compare", "old", "--paired", "--format", "markdown")
+    assert said.code == 0
+    assert "no per-image outcomes" in said.out
+    assert "--force" in said.out
+
+
+def test_a_hostile_path_is_one_line(fatbench: Fatbench, tmp_path: Path) -> None:
+    two(tmp_path)
+    put(tmp_path / "bad", fields={"artefacts": {"samples": "/etc/passwd"}, "scores": {"pgd-20": score(5, 60)}})
+    put(tmp_path / "bad", method="trades", fields={"scores": {"pgd-20": score(50, 60)}})
+    said = fatbench("compare", "bad", "--paired")
+    assert said.code == 2
+    assert "'/etc/passwd' for its outcomes, outside its folder" in said.complaint
+    assert fatbench("compare", "bad").code == 0
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown", "csv", "json"])
+def test_per_seed(fatbench: Fatbench, tmp_path: Path, format_: str) -> None:
+    put(tmp_path / "r", clean=340)
+    put(tmp_path / "r", clean=330, seed=7)
+    put(tmp_path / "r", seed=9, status="diverged")
+    said = fatbench("compare", "r", "--per-seed", "--format", format_)
+    assert said.code == 0
+    if format_ == "json":
+        [row] = json.loads(said.out)[0]["rows"]
+        assert [one["seeds"] for one in row["per_seed"]] == [[0], [7], [9]]
+        assert row["per_seed"][1]["scores"]["clean"]["interval"] == "wilson"
+        assert row["scores"]["clean"]["interval"] == "t"
+    elif format_ == "csv":
+        header, *lines = said.out.splitlines()
+        assert "seed" in header.split(",")
+        assert len(lines) == 3
+        assert "diverged" in lines[2]
+    else:
+        for seed in (0, 7, 9):
+            assert f"seed {seed}" in said.out
+        assert "2 of 3 seeds valid" in " ".join(said.out.split())
+
+
+def test_a_suspect_row_says_so(fatbench: Fatbench, tmp_path: Path) -> None:
+    put(tmp_path / "r", fields=doubtful("softmax-outputs"))
+    text = " ".join(fatbench("compare", "r", "--format", "markdown").out.split())
+    assert "suspect: gradient masking" in text
+    assert "contract: softmax-outputs" in text
+
+
+def test_within_its_limits_a_comparison_exits_0(fatbench: Fatbench, tmp_path: Path) -> None:
+    put(tmp_path / "base")
+    put(tmp_path / "new", seconds=3.2)
+    limits = ("--fail-if", "train_seconds:+10%", "--fail-if", "autoattack:-1.0pp")
+    said = fatbench("compare", "new", *limits, "--baseline", "base")
+    assert (said.code, said.err) == (0, "")
+    assert "ok      training time of fgsm-rs on small-cnn, digits, linf eps 51/255, 15 epochs" in said.out
+    assert "3.00 s -> 3.20 s, +6.67% (limit +10%)" in said.out  # a line, whatever the width of the terminal
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown", "csv", "json"])
+def test_a_regression_exits_3(fatbench: Fatbench, tmp_path: Path, format_: str) -> None:
+    put(tmp_path / "base")
+    put(tmp_path / "new", seconds=4.0, autoattack=90)
+    limits = ("--fail-if", "train_seconds:+10%", "--fail-if", "autoattack:-1.0pp")
+    said = fatbench("compare", "new", *limits, "--baseline", "base/*.json", "--format", format_)
+    assert said.code == 3
+    assert said.err.endswith("fatbench: 2 of 2 checks failed\n")
+    if format_ == "json":
+        read = json.loads(said.out)
+        assert [one["outcome"] for one in read["checks"]] == ["FAIL", "FAIL"]
+        assert len(read["groups"]) == 1
+    else:
+        assert "FAIL" in (said.err if format_ == "csv" else said.out)
+
+
+def test_a_missing_row_exits_3(fatbench: Fatbench, tmp_path: Path) -> None:
+    put(tmp_path / "base")
+    put(tmp_path / "more", method="trades")
+    put(tmp_path / "new")
+    limit = ("--fail-if", "clean:-1pp")
+    for baseline in (("--baseline", "base", "--baseline", "more"), ("--baseline", "base,more")):
+        said = fatbench("compare", "new", *limit, *baseline)
+        assert said.code == 3
+        assert "not among the new results" in said.out
+
+
+@pytest.mark.parametrize(("of", "limit"), [({"eps": "8/255"}, "clean:-1pp"), ({}, "pgd-50:-1pp")])
+def test_nothing_to_compare_exits_5(fatbench: Fatbench, tmp_path: Path, of: dict[str, Any], limit: str) -> None:
+    put(tmp_path / "base", **of)
+    put(tmp_path / "new")
+    said = fatbench("compare", "new", "--fail-if", limit, "--baseline", "base")
+    assert said.code == 5
+    assert said.complaint.startswith("nothing to compare with the baseline (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--fail-if", "autoattack:1"), "--fail-if takes METRIC:+NUMBER"),
+        (("--fail-if", "autoattack:-1pp"), "--fail-if compares with --baseline RESULT.json"),
+        (("--baseline", "new"), "--baseline needs --fail-if"),
+        (("--fail-if", "clean:-1pp", "--baseline", "gone.json"), "cannot read gone.json"),
+        (("--on", "clean"), "--on names the evaluation that --paired is about"),
+        (("--paired", "--on", "fgsm"), "no run was evaluated on 'fgsm'; there are clean, pgd-20, autoattack"),
+        (("--paired", "--per-seed", "--format", "csv"), "a CSV holds one table"),
+    ],
+)
+def test_mistakes_exit_2(fatbench: Fatbench, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    put(tmp_path / "new")
+    said = fatbench("compare", "new", *arguments)
+    assert said.code == 2
+    assert message in said.complaint

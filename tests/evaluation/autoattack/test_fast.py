@@ -1,0 +1,174 @@
+"""The fast engine: a stand-in attacks, and what falls is confirmed by the model itself."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.shortened import shortened
+from fatbench import models
+from fatbench.evaluation.autoattack.attackers import Exact, Fast
+from fatbench.evaluation.autoattack.fold import fold_batch_norms
+from fatbench.evaluation.autoattack.library import Library
+from fatbench.evaluation.autoattack.room import largest_batch, roomy_batch
+from fatbench.evaluation.autoattack.stand_in import StandIn, Way, ways
+from fatbench.evaluation.autoattack.trial import trusted_stand_in
+from fatbench.evaluation.measuring import measuring
+from fatbench.evaluation.scores import Exam
+from fatbench.models.classifier import Classifier
+from fatbench.threat import Linf
+from tests.evaluation.autoattack.subjects import Subject, fitted
+
+HAS_BF16 = any(way.arithmetic == "bf16" for way in ways(torch.device("cpu")))
+
+
+def classifier(name: str) -> tuple[Classifier, Tensor]:
+    """A model whose batch norms have seen something, and images."""
+    channels, size = (1, 8) if name == "small-cnn" else (3, 16)
+    model = models.build(
+        name, num_classes=10, shape=(channels, size, size), mean=[0.5] * channels, std=[0.25] * channels,
+        precision="fp32",
+    )  # fmt: skip
+    x = torch.rand(8, channels, size, size)
+    for _ in range(3):
+        model(x)
+    return model.eval(), x
+
+
+@pytest.mark.parametrize(("name", "folds"), [("small-cnn", 3), ("resnet18", 20), ("preact-resnet18", 8)])
+def test_folding_changes_nothing(name: str, folds: int) -> None:
+    model, x = classifier(name)
+    before = model(x)
+    assert fold_batch_norms(model.net) == folds
+    torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-4)
+
+
+class Odd(nn.Module):
+    """A convolution and its batch norm, and a forward that does something else with them too."""
+
+    def __init__(self, forward: Callable[["Odd", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.linear = nn.Linear(4, 3)
+        self.norm.running_mean, self.norm.running_var = torch.rand(4), 4 * torch.rand(4)
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self._forward(self, x).mean((2, 3)))
+
+
+def _reads_twice(net: Odd, x: Tensor) -> Tensor:
+    features = net.convolution(x)
+    return net.norm(features) + features
+
+
+def _depends_on_data(net: Odd, x: Tensor) -> Tensor:
+    return net.norm(net.convolution(x)) if x.mean() > -9 else x
+
+
+def _uses_the_weight(net: Odd, x: Tensor) -> Tensor:
+    features = nn.functional.conv2d(x, net.convolution.weight)
+    return net.norm(net.convolution(x)) + features
+
+
+ODD = [_reads_twice, _depends_on_data, _uses_the_weight]
+
+
+@pytest.mark.parametrize("forward", ODD)
+def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[Odd, Tensor], Tensor]) -> None:
+    model, x = Classifier(Odd(forward), [0.5], [0.3]).eval(), torch.rand(16, 1, 6, 6)
+    stand_in = trusted_stand_in(model, x)
+    assert stand_in is not None
+    difference = (stand_in(x) - model(x)).norm() / model(x).norm()
+    assert difference < 0.05
+    assert not (stand_in.way.folded and forward is _uses_the_weight)
+
+
+def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
+    subject = fitted(4, images=6)
+    subject.model.net.keep = torch.zeros(1, requires_grad=True) * 2  # torch copies leaves only
+    with measuring(subject.model):
+        assert trusted_stand_in(subject.model, subject.x) is None
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
+def test_a_stand_in_computes_in_bfloat16_but_for_normalisation_and_logits() -> None:
+    model, x = classifier("small-cnn")
+    stand_in = StandIn(model, Way("bf16", folded=True))
+    dtypes = [parameter.dtype for parameter in stand_in.parameters()]
+    assert dtypes == [torch.bfloat16] * 6 + [torch.float32] * 2
+    leaf = x.requires_grad_()
+    logits = stand_in(leaf)
+    assert logits.dtype == torch.float32
+    logits.sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.is_contiguous()
+
+
+def test_the_fast_engine_says_what_it_did_and_agrees(digits: Subject) -> None:
+    images = (digits.x * 255).round().to(torch.uint8)
+    exam = Exam(images, digits.y, 10, digits.ball, batch_size=40, engine="fast")
+    with shortened(0.02):
+        exact = digits.sit(batch_size=40)
+        fast = exam.sit("autoattack", digits.model, lambda _: None)
+    assert fast.attack["version"] == "standard, fast"
+    assert fast.attack["engine"] == "fast"
+    assert str(fast.attack["arithmetic"]).endswith("folded")
+    assert fast.attack["batch_size"] == 40
+    assert (fast.standing != exact.standing).sum() <= 1
+    assert 0 < fast.standing.sum() < 40
+
+
+class Disagreeing(StandIn):
+    """Sees another class wherever the first pixel is bright, and so falls where the model does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        bright = (x[:, 0, 0, 0] > 0.5).unsqueeze(1)
+        return torch.where(bright, logits.roll(1, 1), logits)
+
+
+@pytest.mark.usefixtures("short")
+def test_what_only_the_stand_in_gets_wrong_is_attacked_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = fitted(ball=Linf(0.1))
+    exact = subject.sit(batch_size=10)
+    with measuring(subject.model):
+        right = subject.model(subject.x).argmax(1).eq(subject.y)
+        library = Library(subject.model, subject.ball, 10, 0, subject.x.device)
+        stand_in = Disagreeing(subject.model, Way("fp32", folded=False))
+        mine = Library(stand_in, subject.ball, 10, 0, subject.x.device)
+        fast = Fast(Exact(subject.model, library, subject.ball), stand_in, mine, exact_batch=10)
+        fallen = fast.breaks("apgd-ce", subject.x[right], subject.y[right])
+    by_apgd = exact.broken_by[right].eq(2)
+    assert (subject.x[right][:, 0, 0, 0] > 0.5).any(), "the stand-in must be wrong somewhere"
+    assert torch.equal(fallen, by_apgd)
+
+
+@pytest.mark.usefixtures("short")
+def test_memory_that_ends_halves_the_larger_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, seen = fitted(), []
+    breaks = Fast.breaks
+
+    def hungry(self: Fast, attack: str, x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        if len(x) > 5:
+            raise torch.OutOfMemoryError
+        return breaks(self, attack, x, y)
+
+    monkeypatch.setattr(Fast, "breaks", hungry)
+    monkeypatch.setattr("fatbench.evaluation.autoattack.plan.roomy_batch", lambda *_: 16)
+    sitting = subject.sit(batch_size=4, engine="fast")
+    assert seen[:3] == [10, 8, 4]
+    assert sitting.attack["batch_size"] == 4
+    monkeypatch.setattr(Fast, "breaks", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(torch.OutOfMemoryError):  # smaller than asked for is the user's to say
+        subject.sit(batch_size=4, engine="fast")
+
+
+def test_batches_grow_while_there_are_images_and_memory() -> None:
+    assert largest_batch(250, 10_000, bytes_each=2**20, bytes_free=2**40) == 2000
+    assert largest_batch(250, 400, bytes_each=2**20, bytes_free=2**40) == 500
+    assert largest_batch(250, 10_000, bytes_each=2**20, bytes_free=2**30) == 500
+    assert largest_batch(250, 10_000, bytes_each=2**20, bytes_free=2**20) == 250
+    assert roomy_batch(nn.Identity(), torch.zeros(4, 1, 8, 8), images=100, batch_size=4) == 4  # a CPU

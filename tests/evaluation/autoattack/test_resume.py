@@ -1,0 +1,190 @@
+"""What is killed goes on where it was, and ends as if nothing had happened."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.shortened import shortened
+from fatbench.evaluation.sitting import Advance, Sitting
+from fatbench.threat import L2, Linf
+from tests.evaluation.autoattack import victim
+from tests.evaluation.autoattack.subjects import Subject, fitted
+
+PARTS = ["apgd-ce", "apgd-t", "fab-t", "square"]
+
+
+class KilledError(Exception):
+    """In the midst of an evaluation."""
+
+
+class Watcher:
+    """Keeps what it hears, and ends the evaluation when it has heard enough."""
+
+    def __init__(self, patience: int | None = None) -> None:
+        self.heard: list[Advance] = []
+        self.patience = patience
+
+    def __call__(self, advance: Advance) -> None:
+        if len(self.heard) == self.patience:
+            raise KilledError
+        self.heard.append(advance)
+
+
+def without_times(sitting: Sitting) -> dict[str, Any]:
+    seen = vars(replace(sitting, seconds=0.0, part_seconds={}))
+    return seen | {"broken_by": sitting.broken_by.tolist()}
+
+
+@pytest.fixture
+def shorter() -> Iterator[None]:
+    with shortened(0.01):
+        yield
+
+
+@pytest.fixture
+def subject() -> Subject:
+    return fitted(images=12, ball=Linf(0.15))
+
+
+@pytest.mark.usefixtures("shorter")
+def test_progress_names_attack_and_chunk_and_guesses_nothing(subject: Subject) -> None:
+    watcher = Watcher()
+    sitting = subject.sit(batch_size=3, watch=watcher)
+    heard = watcher.heard
+    assert [one.part for one in heard[:2]] == ["apgd-ce, chunk 1 of 4", "apgd-ce, chunk 2 of 4"]
+    assert list(dict.fromkeys(one.part.split(",")[0] for one in heard)) == PARTS
+    for one in heard:
+        first = "chunk 1 of" in one.part
+        assert (one.seconds_left is None) == first
+        assert one.seconds_left is None or one.seconds_left > 0
+    done = [one.done for one in heard]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert {one.total for one in heard} == {12}
+    assert sum(sitting.part_seconds.values()) <= sitting.seconds
+
+
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+@pytest.mark.usefixtures("shorter")
+def test_stopped_after_any_chunk_it_ends_the_same(subject: Subject, tmp_path: Path, engine: str) -> None:
+    subject, watcher = subject._replace(x=subject.x[:7], y=subject.y[:7]), Watcher()
+    whole = subject.sit(batch_size=3, watch=watcher, engine=engine)
+    assert 0 < whole.standing.sum() < 7
+    state = tmp_path / "deep" / "state.npz"
+    for patience in range(1, len(watcher.heard)):
+        with pytest.raises(KilledError):
+            subject.sit(batch_size=3, watch=Watcher(patience), engine=engine, state=state)
+        rest = Watcher()
+        resumed = subject.sit(batch_size=3, watch=rest, engine=engine, state=state)
+        assert without_times(resumed) == without_times(whole)
+        assert [one.part for one in rest.heard] == [one.part for one in watcher.heard[patience:]]
+        assert not state.exists()
+
+
+@pytest.mark.usefixtures("shorter")
+def test_seconds_add_up_over_restarts(subject: Subject, tmp_path: Path) -> None:
+    state = tmp_path / "state.npz"
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            subject.sit(batch_size=3, watch=Watcher(3), state=state)
+    with np.load(state) as arrays:
+        content = dict(arrays)
+    content["seconds"] = content["seconds"] + 1000
+    np.savez(state, **content)
+    sitting = subject.sit(batch_size=3, state=state)
+    assert 1000 < sitting.seconds < 1100
+    assert all(1000 <= seconds < 1100 for seconds in sitting.part_seconds.values())
+
+
+Change = Callable[[Subject], tuple[Subject, dict[str, Any]]]
+
+
+def _with_other_weights(subject: Subject) -> tuple[Subject, dict[str, Any]]:
+    with torch.no_grad():
+        next(subject.model.parameters()).mul_(1.01)
+    return subject, {}
+
+
+OTHERS: dict[str, Change] = {
+    "weights": _with_other_weights,
+    "images": lambda one: (one._replace(x=one.x.flip(3)), {}),
+    "labels": lambda one: (one._replace(y=torch.cat([one.y[:11], one.y[:1]])), {}),
+    "eps": lambda one: (one._replace(ball=Linf(0.14)), {}),
+    "norm": lambda one: (one._replace(ball=L2(0.2)), {}),
+    "batch size": lambda one: (one, {"batch_size": 4}),
+    "engine": lambda one: (one, {"engine": "fast"}),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
+def test_another_evaluations_state_is_no_business_of_this_one(subject: Subject, tmp_path: Path, change: Change) -> None:
+    state, watcher = tmp_path / "state.npz", Watcher()
+    with shortened(0.01):
+        with pytest.raises(KilledError):
+            subject.sit(batch_size=3, watch=Watcher(1), state=state)
+        other, options = change(subject)
+        sitting = other.sit(**{"batch_size": 3, "watch": watcher, "state": state} | options)
+    assert watcher.heard[0].part.startswith("apgd-ce, chunk 1 of")
+    assert not any("anew" in warning for warning in sitting.warnings)
+
+
+def _cut_short(state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:200])
+
+
+def _tampered(name: str, value: object) -> Callable[[Path], None]:
+    def tamper(state: Path) -> None:
+        with np.load(state) as arrays:
+            content = dict(arrays)
+        content[name] = np.array(value)
+        np.savez(state, **content)
+
+    return tamper
+
+
+DAMAGES = {
+    "cut short": _cut_short,
+    "not a file of arrays": lambda state: state.write_text("hello"),
+    "too many images": _tampered("broken_by", np.zeros(13, dtype=np.int8)),
+    "impossible parts": _tampered("broken_by", np.full(12, 9, dtype=np.int8)),
+    "impossible position": _tampered("counters", [0, 13, 3]),
+    "negative seconds": _tampered("seconds", [-1.0, 0.0, 0.0, 0.0, 0.0]),
+    "words for numbers": _tampered("counters", ["a", "b", "c"]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_state_is_not_believed(subject: Subject, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    state, watcher = tmp_path / "state.npz", Watcher()
+    with shortened(0.01):
+        with pytest.raises(KilledError):
+            subject.sit(batch_size=3, watch=Watcher(1), state=state)
+        damage(state)
+        sitting = subject.sit(batch_size=3, watch=watcher, state=state)
+    assert watcher.heard[0].part == "apgd-ce, chunk 1 of 4"
+    assert sum("began anew" in warning for warning in sitting.warnings) == 1
+
+
+def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
+    subject = fitted(ball=Linf(0.15))
+    torch.save(subject.model.state_dict(), tmp_path / "weights.pt")
+    command = [sys.executable, "-m", "tests.evaluation.autoattack.victim", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        before = [next(process.stdout).strip() for _ in range(victim.LAST)]
+        process.kill()
+    watcher, undisturbed = Watcher(), Watcher()
+    with shortened(victim.SHARE):
+        whole = subject.sit(victim.BATCH_SIZE, watch=undisturbed)
+        resumed = subject.sit(victim.BATCH_SIZE, watch=watcher, state=tmp_path / "state.npz")
+    assert without_times(resumed) == without_times(whole)
+    parts = [one.part for one in undisturbed.heard]
+    assert before == parts[: victim.LAST]
+    assert [one.part for one in watcher.heard] == parts[victim.LAST - 1 :]

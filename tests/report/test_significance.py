@@ -1,0 +1,185 @@
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fatbench.report.significance import difference, exact_interval, holm, mcnemar, newcombe
+from fatbench.statistics import wilson
+
+COUNT = st.integers(0, 400)
+
+
+def rows(*seeds):
+    return np.array(seeds, dtype=bool)
+
+
+def seeds(accuracies, n=400, noise=0):
+    """Return outcomes with so many images standing, the same ones where they can be, or others for every seed."""
+    generator = np.random.default_rng(noise)
+    order = generator.permutation(n)
+    return rows(*(np.isin(order, np.arange(k)) for k in accuracies))
+
+
+def test_mcnemar_by_hand():
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(5, 0) == 2 * 0.5**5
+    assert mcnemar(8, 2) == 2 * (1 + 10 + 45) / 2**10
+    assert mcnemar(4, 4) == 1.0
+
+
+@given(COUNT, COUNT)
+def test_mcnemar_is_scipys_binomial_test(first, second):
+    assert mcnemar(first, second) == mcnemar(second, first)
+    if first + second:
+        expected = stats.binomtest(first, first + second, 0.5).pvalue
+        assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_ten_thousand_images_that_differ_are_no_trouble():
+    assert 0 <= mcnemar(7000, 3000) < 1e-300
+    assert mcnemar(5100, 4900) == pytest.approx(stats.binomtest(5100, 10_000).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [  # as published in his paper
+        ((36, 12, 2, 0), (0.0569, 0.3404)),
+        ((18, 12, 2, 18), (0.0562, 0.3290)),
+        ((53, 0, 0, 1), (-0.0729, 0.0729)),
+        ((0, 30, 0, 0), (0.8395, 1.0)),
+    ],
+)
+def test_newcombes_interval_is_his(table, expected):
+    assert newcombe(*table) == pytest.approx(expected, abs=5e-5)
+
+
+@given(COUNT, COUNT, COUNT, COUNT)
+def test_newcombes_interval_holds_the_difference_and_mirrors(both, first, second, neither):
+    if n := both + first + second + neither:
+        low, high = newcombe(both, first, second, neither)
+        assert -1 - 1e-12 <= low <= (first - second) / n + 1e-12
+        assert (first - second) / n - 1e-12 <= high <= 1 + 1e-12
+        assert newcombe(both, second, first, neither) == pytest.approx((-high, -low), abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_the_definition(ps):
+    adjusted = holm(ps)
+    ranked = sorted(range(len(ps)), key=lambda k: ps[k])
+    steps = [min(1.0, (len(ps) - rank) * ps[k]) for rank, k in enumerate(ranked)]
+    assert [adjusted[k] for k in ranked] == [max(steps[: rank + 1]) for rank in range(len(ps))]
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_two_models_are_compared_exactly():
+    found = difference(rows([1, 1, 1, 1, 1, 1, 0, 0]), rows([1, 0, 0, 0, 0, 0, 0, 1]))
+    assert (found.value, found.p, found.test) == (4 / 8, mcnemar(5, 1), "mcnemar")
+    assert found.low == min(newcombe(1, 5, 1, 1)[0], exact_interval(5, 1, 8)[0])
+    assert found.high == max(newcombe(1, 5, 1, 1)[1], exact_interval(5, 1, 8)[1])
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 300))
+def test_the_exact_interval_and_the_exact_test_agree(first, second, others):
+    if first + second:
+        low, high = exact_interval(first, second, first + second + others)
+        assert (low > 0 or high < 0) == (mcnemar(first, second) < 0.05)
+        shares = stats.binomtest(first, first + second).proportion_ci(method="exact")
+        scale = (first + second) / (first + second + others)
+        assert (low, high) == pytest.approx((scale * (2 * shares.low - 1), scale * (2 * shares.high - 1)), abs=1e-9)
+
+
+@pytest.mark.parametrize("runs", [(1, 1), (2, 2), (3, 1), (1, 2)])
+def test_equal_methods_are_not_distinguishable(runs):
+    one = seeds([100])
+    first, second = (np.repeat(one, count, axis=0) for count in runs)
+    found = difference(first, second)
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert found.low <= 0 <= found.high
+
+
+def test_the_bootstrap_is_scipys():
+    first, second = seeds([200, 210, 190], noise=1), seeds([180, 170], noise=2)
+    found = difference(first, second)
+    each = first.mean(axis=0) - second.mean(axis=0)
+    scipys = stats.bootstrap((each,), np.mean, method="percentile", n_resamples=9_999, rng=np.random.default_rng(3))
+    welch = stats.ttest_ind(first.mean(axis=1), second.mean(axis=1), equal_var=False)
+    seeds_low, seeds_high = welch.confidence_interval()
+    low, high = scipys.confidence_interval
+    assert found.low == pytest.approx(min(low, seeds_low), abs=0.004)  # two bootstraps differ by as much
+    assert found.high == pytest.approx(max(high, seeds_high), abs=0.004)
+    assert found.p >= welch.pvalue - 1e-12
+
+
+def test_where_seeds_decide_the_test_is_welchs():
+    first, second = seeds([200, 240, 220]), seeds([170, 150])  # thousands of images apart, hardly any seeds
+    welch = stats.ttest_ind(first.mean(axis=1), second.mean(axis=1), equal_var=False)
+    found = difference(first, second)
+    assert (found.p, found.test) == (pytest.approx(welch.pvalue), "bootstrap and Welch")
+    bounds = welch.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((bounds.low, bounds.high))
+
+
+def test_a_single_seed_is_taken_to_spread_as_the_others():
+    first, second = seeds([200, 240, 220]), seeds([150])
+    spread = np.std(first.mean(axis=1), ddof=1)
+    t = (first.mean() - second.mean()) / (spread * math.sqrt(1 / 3 + 1))
+    found = difference(first, second)
+    assert (found.p, found.test) == (pytest.approx(2 * stats.t.sf(t, 2)), "bootstrap and Student")
+
+
+def test_where_images_decide_seeds_alone_prove_nothing():
+    first, second = rows([1, 1, 1, 0], [1, 1, 1, 0]), rows([1, 1, 0, 0], [1, 1, 0, 0])  # every seed agrees
+    found = difference(first, second)
+    assert found.p == 1.0  # one image differs
+    assert found.value == 0.25
+
+
+def test_a_handful_of_images_cannot_be_significant():
+    found = difference(np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool))
+    assert found.p == 2 * 0.5**4
+    assert found.value == 1.0
+
+
+def test_a_clear_difference_is_found():
+    found = difference(seeds([300, 302, 301], noise=1), seeds([200, 203, 201], noise=2))
+    assert found.p < 0.001
+    assert 0.15 < found.low < found.value < found.high < 0.35
+
+
+def test_the_bootstrap_is_reproducible_and_blind_to_the_order_of_images():
+    first, second = seeds([200, 210], noise=1), seeds([190, 185], noise=2)
+    found = difference(first, second)
+    shuffled = random.Random(0).sample(range(400), 400)
+    assert difference(first, second) == found
+    assert difference(first[:, shuffled], second[:, shuffled]) == found
+
+
+def test_swapping_sides_mirrors_the_result():
+    first, second = seeds([200, 210], noise=1), seeds([190, 185, 180], noise=2)
+    found, mirrored = difference(first, second), difference(second, first)
+    assert mirrored.value == pytest.approx(-found.value)
+    assert (-mirrored.high, -mirrored.low) == pytest.approx((found.low, found.high), abs=0.004)
+    assert mirrored.p == pytest.approx(found.p, abs=0.02)
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(200):
+        chance = generator.beta(2, 2, size=300)
+        alarms += difference(*(generator.random((3, 300)) < chance for _ in range(2))).p < 0.05
+    assert alarms <= 0.05 * 200 + 3 * math.sqrt(0.05 * 0.95 * 200)
+
+
+def test_wilson_is_what_newcombe_builds_on():
+    low, high = newcombe(0, 20, 0, 0)  # 20 of 20 against 0 of 20
+    assert low == pytest.approx(1 - math.hypot(1 - wilson(20, 20)[0], wilson(0, 20)[1]))
+    assert high == 1.0

@@ -1,0 +1,93 @@
+"""A run that is stopped while it is scored is not trained again, and ends with the same scores."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fatbench.record import Record, load
+from fatbench.record.samples import load_samples
+from fatbench.runner.observer import Observer
+from fatbench.spec import RunSpec
+from tests.runner.test_runner import make_spec, run
+
+
+class _Witness(Observer):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+
+def _stopped_at(place: str, spec: RunSpec, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `spec`, with Ctrl-C pressed where the function `place` would be called."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, output=folder)
+
+
+def _counts(record: Record) -> dict[str, int]:
+    return {name: score.correct for name, score in record.scores.items()}
+
+
+def test_a_run_stopped_in_its_evaluation_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("fgsm-rs", epochs=2)
+    undisturbed = run(spec, output=tmp_path / "undisturbed")
+
+    _stopped_at("fatbench.runner.grade", spec, tmp_path, monkeypatch)
+    stopped = load(tmp_path / f"{spec.id}.json")
+    assert (stopped.status, stopped.budget.stopped_by) == ("interrupted", "epochs")
+    torch.manual_seed(99)
+    witness = _Witness()
+    record = run(spec, output=tmp_path, observer=witness)
+    assert "training" not in witness.stages
+    assert (record.status, record.error, _counts(record)) == ("finished", None, _counts(undisturbed))
+    assert record.timing.train == stopped.timing.train
+    assert record.timing.setup > stopped.timing.setup
+    assert record.history == stopped.history
+
+
+def test_a_run_stopped_before_its_weights_were_saved_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec("standard")
+
+    _stopped_at("fatbench.runner.fitting._keep_weights", spec, tmp_path, monkeypatch)
+    witness = _Witness()
+    assert run(spec, output=tmp_path, observer=witness).status == "finished"
+    assert "training" in witness.stages
+
+
+def test_damaged_weights_are_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("standard")
+
+    _stopped_at("fatbench.runner.grade", spec, tmp_path, monkeypatch)
+    file = tmp_path / load(tmp_path / f"{spec.id}.json").artefacts["weights"]
+    file.write_bytes(file.read_bytes()[:1000])
+    assert run(spec, output=tmp_path).status == "finished"
+
+
+def test_every_image_has_its_outcome_beside_the_record(tmp_path: Path) -> None:
+    record = run(make_spec("fgsm-rs", epochs=3, evaluate=["clean", "fgsm", "pgd-3:n=100"]), output=tmp_path)
+    samples = load_samples(tmp_path / record.artefacts["samples"])
+    assert len(samples.labels) == len(samples.hashes) == 497
+    for name, score in record.scores.items():
+        outcome = samples.outcomes[name]
+        assert (outcome.standing.sum(), outcome.evaluated.sum()) == (score.correct, score.total), name
+    assert samples.outcomes["pgd-3"].parts == ("clean", "pgd-3")
+    assert record.scores["pgd-3"].total == 100
+
+
+def test_a_precision_is_met_with_no_more_images_than_it_takes(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=["fgsm:n=30,precision=8"])
+    record = run(spec, output=tmp_path)
+    assert record.scores["fgsm"].total in (120, 240)  # 30 give 16 points, 60 give 12
+    assert record.scores["fgsm"].attack["precision"] == 8.0
+    fixed = run(make_spec("fgsm-rs", epochs=3, evaluate=[f"fgsm:n={record.scores['fgsm'].total}"]), output=tmp_path)
+    assert fixed.scores["fgsm"].correct == record.scores["fgsm"].correct  # blocks are nested subsets
