@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow readme clean
+.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
@@ -40,6 +40,12 @@ bench-against: .venv/installed-dev
 
 bench-prove: .venv/installed-dev
 	$(BIN)/python -m benchmarks.prove
+
+# Every method three times on digits, then README's table: a quarter of an hour on one core.
+METHODS := $(basename $(notdir $(filter-out fatbench/methods/_%,$(wildcard fatbench/methods/*.py))))
+results: .venv/installed
+	$(BIN)/fatbench run $(foreach method,$(METHODS),--method $(subst _,-,$(method))) --seeds 0,1,2 --epochs 15 --force
+	$(BIN)/python scripts/readme.py
 
 readme: .venv/installed
 	$(BIN)/python scripts/readme.py

@@ -1,6 +1,7 @@
 """Every command of the README is run, its method is trained, its table is the committed records'."""
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fatbench.cli import main
 
@@ -29,6 +31,21 @@ def _commands() -> Iterator[object]:
             yield pytest.param(command, id=command, marks=marks)
 
 
+NET = """
+from torch import nn
+
+
+def make(num_classes, in_channels, image_size):
+    features = 4 * (image_size - 2) ** 2
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(features, num_classes))
+"""
+
+
+def _net(file: Path) -> torch.nn.Module:
+    net: torch.nn.Module = runpy.run_path(str(file))["make"](3, 3, 12)
+    return net
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the README's reader has at hand by then."""
@@ -36,9 +53,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     x, y = generator.integers(0, 256, (300, 12, 12, 3), np.uint8), np.arange(300) % 3
     np.savez(tmp_path / "my-images.npz", x_train=x, y_train=y, x_test=x[:60], y_test=y[:60])
     (tmp_path / "my_idea.py").write_text(_blocks("python")[0])
-    (tmp_path / "results").mkdir()
-    for record in (ROOT / "results").glob("*.json"):
-        shutil.copy(record, tmp_path / "results")
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    (tmp_path / "net.py").write_text(NET)
+    torch.save({"state_dict": torch.nn.DataParallel(_net(tmp_path / "net.py")).state_dict()}, tmp_path / "theirs.pt")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
