@@ -49,7 +49,8 @@ def run_autoattack(
         batch_size: images at a time; the fast engine may take more.
         watch: hears of every chunk before it is attacked.
         engine: "exact" gives the library's own verdicts; "fast" attacks a stand-in, and the model confirms what falls.
-        state: the file that keeps what is known after every chunk; if it is there already, the evaluation goes on.
+        state: the file that keeps what is known after every chunk; if it is there already, the evaluation goes on, or
+            is known to its end. Whoever named the file deletes it.
 
     Raises:
         InvalidRunError: images or attack leave what the threat model allows.
@@ -69,8 +70,6 @@ def run_autoattack(
             if state:
                 save_course(course, mark, state)
     course.seconds = before + time.perf_counter() - started
-    if state:
-        state.unlink(missing_ok=True)
     return _sitting(job, plan, course)
 
 
