@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,11 +155,20 @@ def _check_names(model: str, dataset: str) -> None:
 
 
 def _own_source(name: str) -> str | None:
-    """Return the sha256 of the file that "my_idea.py" or "net.py:factory" names, or None for what fatbench brings."""
-    path, _, _ = name.rpartition(":") if ".py:" in name else (name, "", "")
-    if not path.endswith(".py") or not Path(path).is_file():
+    """Return the sha256 of the user's own file that a name stands for, or None for what fatbench brings.
+
+    Such are "my_idea.py", "net.py:factory" and "package.module:factory"; the module is looked for, not imported.
+    """
+    path, colon, _ = name.rpartition(":")
+    file = Path(path if colon else name)
+    if colon and file.suffix != ".py":
+        inside = Path(*path.split("."))
+        places = [Path(folder) / inside for folder in sys.path]
+        found = (one for place in places for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file())
+        file = next(found, file)
+    if file.suffix != ".py" or not file.is_file():
         return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _assignment(text: str, described: Any) -> tuple[str | None, str, str]:

@@ -22,10 +22,10 @@ from fatbench.record import Masking
 from fatbench.spec import PGD, parse_evaluation
 from fatbench.statistics import wilson
 
-_GAP = 0.20  # of the images: broken by AutoAttack though PGD did not; honest models here and in papers stay below
-_GAP_OF_HALF = 0.10  # likewise, where AutoAttack leaves less than half of what PGD left
+_GAP = 0.20  # of the images: broken by AutoAttack though PGD did not; honest models on digits reach 0.155, n = 200
+_GAP_OF_HALF = 0.05  # likewise, where AutoAttack leaves less than half of what PGD left
 _SQUARE = 0.002  # of the images: broken by Square though no gradient attack did; AutoAttack's own alarm
-_ZERO = 0.01  # of the images that are classified correctly: their gradient is exactly zero
+_LOST = 0.01  # of the images that are classified correctly: their gradient is exactly zero, or not finite
 _CHANCE = 0.01  # that random noise would beat FGSM so clearly by accident
 
 
@@ -36,7 +36,7 @@ class Signs:
     clean: Tensor  # classified correctly
     noise: Tensor  # still right under one draw of random noise from the ball
     fgsm: Tensor  # still right after one step of eps
-    zero: Tensor  # classified correctly, and the gradient of the cross-entropy is exactly zero
+    lost: Tensor  # classified correctly, and the gradient of the cross-entropy is zero, or not finite: no way to go
 
 
 def look_for_signs(exam: Exam, model: Classifier) -> Signs:
@@ -47,8 +47,9 @@ def look_for_signs(exam: Exam, model: Classifier) -> Signs:
             x, y = (to_float(exam.x[first : first + exam.batch_size]), exam.y[first : first + exam.batch_size])
             clean = is_correct(model, x, y)
             noise = is_correct(model, exam.ball.project(x + exam.ball.sample(x), x), y)
-            zero = clean & (loss_gradient(model, x, y).flatten(1) == 0).all(1)
-            found.append([clean, noise & clean, survives_fgsm(model, x, y, exam.ball), zero])
+            gradient = loss_gradient(model, x, y).flatten(1)
+            lost = clean & ((gradient == 0).all(1) | ~gradient.isfinite().all(1))
+            found.append([clean, noise & clean, survives_fgsm(model, x, y, exam.ball), lost])
     return Signs(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
 
@@ -57,7 +58,7 @@ def verdict(signs: Signs, sittings: Mapping[str, Sitting]) -> Masking:
     shares: dict[str, float] = {
         "noise": float(signs.noise.float().mean()),
         "fgsm": float(signs.fgsm.float().mean()),
-        "zero_gradient": float(signs.zero.float().mean()),
+        "lost_gradient": float(signs.lost.float().mean()),
     }
     reasons = [*_noise_beats_fgsm(signs), *_vanishing(signs)]
     autoattack, pgd = sittings.get("autoattack"), _strongest_pgd(sittings)
@@ -79,10 +80,10 @@ def _noise_beats_fgsm(signs: Signs) -> list[str]:
 
 
 def _vanishing(signs: Signs) -> list[str]:
-    zero, right = int(signs.zero.sum()), int(signs.clean.sum())
-    if not _clearly_above(_ZERO, zero, right):
+    lost, right = int(signs.lost.sum()), int(signs.clean.sum())
+    if not _clearly_above(_LOST, lost, right):
         return []
-    return [f"the gradient is exactly zero on {zero} of {right} images that are classified correctly"]
+    return [f"the gradient is zero or not finite on {lost} of {right} images that are classified correctly"]
 
 
 def _share_of_square(autoattack: Sitting) -> float:

@@ -13,7 +13,7 @@ from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_fgsm, su
 from fatbench.evaluation.measuring import isolated_randomness, measuring
 from fatbench.evaluation.sitting import Advance, Sitting, Watch, sitting_of
 from fatbench.models.classifier import Classifier
-from fatbench.record import Fact
+from fatbench.record import Fact, Finding
 from fatbench.spec import PGD, EvalEngine, parse_evaluation
 from fatbench.threat import Ball
 
@@ -52,13 +52,28 @@ class Exam:
             if what == "autoattack":
                 sitting = self._autoattack(model, watch, state)
             elif what == "clean":
-                clean = self._verdicts(lambda x, y: is_correct(model, x, y), watch)
-                sitting = Sitting(("clean",), torch.where(clean, 0, 1).to("cpu", torch.int8))
+                sitting = self._clean(model, watch)
             elif what == "fgsm":
                 sitting = self._attacked(name, model, lambda x, y: survives_fgsm(model, x, y, self.ball), watch, {})
             else:
                 sitting = self._pgd(name, what, model, watch)
         return sitting if sitting.seconds else replace(sitting, seconds=time.perf_counter() - started)
+
+    def _clean(self, model: Classifier, watch: Watch) -> Sitting:
+        finite: list[Tensor] = []
+
+        def right(x: Tensor, y: Tensor) -> Tensor:
+            logits = model(x)
+            finite.append(logits.isfinite().all(1))
+            verdict: Tensor = logits.argmax(1).eq(y) & finite[-1]
+            return verdict
+
+        with torch.no_grad():
+            clean = self._verdicts(right, watch)
+        odd = len(clean) - int(torch.cat(finite).sum())
+        text = f"NaN or infinite logits for {odd} of {len(clean)} images, which count as wrong: the weights are damaged"
+        findings = [Finding(code="non-finite-logits", detail=text)] if odd else []
+        return Sitting(("clean",), torch.where(clean, 0, 1).to("cpu", torch.int8), findings=findings)
 
     def _pgd(self, name: str, what: PGD, model: Classifier, watch: Watch) -> Sitting:
         def survives(x: Tensor, y: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Row:
     train_seconds: Spread | None
     scores: dict[str, Accuracy]
     speedup: float | None = None  # the reference's training time over this row's
-    best: bool = False  # its strongest score is higher than every other row's, and not by chance
+    best: bool = False  # its strongest score is higher than every other row's: not by chance, nor of one seed
     pareto: bool = False  # no row is at least as fast and as robust, and more of either
 
     @property

@@ -7,7 +7,7 @@ from typing import TypeVar
 from fatbench.report.aggregate import Accuracy, Row, seed_rows
 from fatbench.report.comparison import Group
 from fatbench.report.doubts import NOISY
-from fatbench.report.formats import NONE, decimals, evaluation_title, interval, percent, ratio, unit
+from fatbench.report.formats import NONE, decimals, evaluation_title, interval, percent, ratio, sample_size, unit
 
 NOISY_MARK = "*"  # beside a time
 BEST_MARK, PARETO_MARK = "★", "◆"  # beside a label
@@ -85,8 +85,7 @@ def _accuracies(rows: Sequence[Row], name: str) -> Column:
 
 
 def _conditions(score: Accuracy) -> tuple[str, ...]:
-    images = f"n={score.images}" + (f"..{score.most_images}" if score.most_images > score.images else "")
-    return tuple(text for text in (score.version, images) if text)
+    return tuple(text for text in (score.version, sample_size(score.images, score.most_images)) if text)
 
 
 def _accuracy(score: Accuracy | None, row: Row, *, in_heading: bool) -> Cell:

@@ -24,6 +24,11 @@ def interval(low: float, high: float) -> str:
     return f"[{percent(low)}, {percent(high)}]"
 
 
+def sample_size(fewest: int, most: int) -> str:
+    """Return on how many images seeds were evaluated, who may have seen more or fewer of them."""
+    return f"n={fewest}" + (f"..{most}" if most > fewest else "")
+
+
 def probability(p: float) -> str:
     """Return a p-value with four decimals."""
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"

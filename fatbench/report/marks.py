@@ -9,6 +9,7 @@ from fatbench.report.outcomes import has_samples
 from fatbench.report.pairs import pairs_of
 
 _MOST_RUNS = 200  # whose outcomes are worth reading for a mark
+_FEWEST_SEEDS = 2  # one seed each tells two sets of weights apart, which those of one method are often enough
 
 
 def marked(rows: Sequence[Row], evaluation: str | None, *, timed: bool) -> tuple[list[Row], list[str]]:
@@ -50,10 +51,10 @@ def _pareto(rows: Sequence[Row], evaluation: str) -> list[Row]:
 
 
 def _best(rows: Sequence[Row], evaluation: str) -> Row | None:
-    """The row that is distinguishable from every other, as far as all of them kept their outcomes."""
-    ranked = sorted(
-        (row for row in rows if row.finished and evaluation in row.scores), key=lambda row: -row.scores[evaluation].mean
-    )
+    """The row that is distinguishable from every other, as far as all of them have seeds and kept their outcomes."""
+    ranked = sorted((row for row in rows if evaluation in row.scores), key=lambda row: -row.scores[evaluation].mean)
+    if not all(row.finished and row.scores[evaluation].seeds >= _FEWEST_SEEDS for row in ranked):
+        return None
     if len(ranked) < 2 or ranked[0].doubts or sum(len(row.runs) for row in ranked) > _MOST_RUNS:
         return None
     if not all(has_samples(run) for row in ranked for run in row.runs if run.valid):

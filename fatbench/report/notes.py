@@ -29,7 +29,8 @@ def footnotes(group: Group) -> list[str]:
     noisy = any(NOISY in row.events and row.train_seconds for row in group.rows)
     doubt = f"{NOISY_MARK} noisy: uneven in pace, or throttled; do not rely on this speed" if noisy else ""
     strongest = evaluation_title(next(reversed(group.evaluations), ""))
-    best = f"{BEST_MARK} best on {strongest}: distinguishable from all other rows on the same test images (p < 0.05)"
+    beaten = "distinguishable from all other rows evaluated on it, on the same test images (p < 0.05)"
+    best = f"{BEST_MARK} best on {strongest}: {beaten}"
     undominated = f"none is as fast and more robust, or as robust and faster ({strongest})"
     pareto = f"{PARETO_MARK} Pareto-optimal by the means: {undominated}"
     earned = [best] * any(row.best for row in group.rows) + [pareto] * any(row.pareto for row in group.rows)
@@ -56,7 +57,8 @@ def _legend(groups: Sequence[Group]) -> str:
         return ""
     tests = {pair.test for group in groups for pair in group.paired or () if pair.test}
     models = (
-        "one seed each, about these two models: exact McNemar test, the hull of Newcombe's and the exact 95% interval"
+        "one seed each, about these weights and not about the methods: exact McNemar test, the hull of Newcombe's and"
+        " the exact 95% interval"
     )
     methods = (
         "several seeds, about the methods: a bootstrap over images and a t-test over seeds, which must both agree; the"

@@ -42,8 +42,9 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """The result in words."""
-        return self.obstacle or ("A better" if self.distinguishable else "not distinguishable")
+        """The result in words; of one seed each it says that another seed may well undo it."""
+        better = "A better (these weights)" if self.test == "mcnemar" else "A better"
+        return self.obstacle or (better if self.distinguishable else "not distinguishable")
 
 
 def pairs_of(rows: Sequence[Row], evaluation: str) -> tuple[Pair, ...]:

@@ -56,7 +56,8 @@ def _add(table: Table, name: str, score: Score, of: str = "", style: str = "bold
     version = plain(score.attack.get("version", "standard"))
     title = evaluation_title(name) + (f" {version}" if version != "standard" else "") + of
     precise = score.attack.get("precision")
-    wanted = plain(f", for ±{precise:g} points") if isinstance(precise, float) else ""
+    met = isinstance(precise, float) and 100 * (high - low) / 2 <= precise
+    wanted = plain(f", for ±{precise:g} points") if met else ""
     count = f"{score.correct:,} of {score.total:,}{wanted}"
     table.add_row(Text(title), percent(score.accuracy), Text(interval(low, high)), Text(count), style=style)
 

@@ -3,23 +3,22 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from fatbench.errors import UsageError
-from fatbench.report.aggregate import Row, aggregate
+from fatbench.report.aggregate import Row
 from fatbench.report.cells import status
-from fatbench.report.comparison import one_per_seed
-from fatbench.report.configuration import Configuration, Value, configuration, labels
+from fatbench.report.counterparts import apart, counterparts
 from fatbench.report.doubts import NOISY
-from fatbench.report.formats import duration, evaluation_title, percent
+from fatbench.report.formats import duration, evaluation_title, percent, sample_size
 from fatbench.report.limits import TIME, Limit
 from fatbench.report.loaded import Run
-from fatbench.report.setting import Setting, settings_of
-from fatbench.spec import short_name
 
-_SOURCES = ("source", "model_source")  # code that has changed since is what a baseline is for
 Outcome = Literal["ok", "FAIL", "skipped"]
-_Key = tuple[Setting, tuple[tuple[str, Any], ...]]
+
+
+class _Measured(NamedTuple):
+    value: float
+    images: tuple[int, int] | None = None  # the fewest and the most that a seed saw; of a time there are none
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,17 @@ class Check:
     new: float | None = None
     change: float | None = None  # in the unit of the limit; None where it is infinite, too
     why: str = ""
+    baseline_images: tuple[int, int] | None = None  # of the seed that saw the fewest, and the most; None: of times
+    new_images: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         metric = self.limit.metric
         title = "training time" if metric == TIME else evaluation_title(metric)
-        numbers = f": {_value(metric, self.baseline)} -> {_value(metric, self.new)}" if self.new is not None else ""
+        both = [(self.baseline, self.baseline_images), (self.new, self.new_images)]
+        if self.baseline_images == self.new_images:
+            both[0] = self.baseline, None  # said once
+        told = " -> ".join(_value(metric, value, images) for value, images in both)
+        numbers = f": {told}" if self.new is not None else ""
         change = f", {self.change:+.3g}{self.limit.unit}" if self.change is not None else ""
         why = f" ({self.why})" if self.why else ""
         return f"{self.outcome:7} {title} of {self.row}{numbers}{change} (limit {self.limit}){why}"
@@ -46,8 +51,9 @@ class Check:
 def check(new: Sequence[Run], baseline: Sequence[Run], limits: Sequence[Limit]) -> list[Check]:
     """Return a check per limit and row: rows compare where setting and configuration agree, but for changed code.
 
-    A row of the baseline that is missing now, or whose runs now fail, is a failure. A row that the baseline lacks is
-    skipped, as is a metric that it lacks. Where nothing at all compares, every check is skipped.
+    A row of the baseline that is missing now, whose runs now fail, or of which a valid seed is missing or invalid now,
+    is a failure. A row that the baseline lacks is skipped, as is a metric that it lacks. Where nothing at all compares,
+    every check is skipped.
 
     Raises:
         UsageError: the baseline holds two rows that a new one could be compared to.
@@ -69,10 +75,10 @@ def raw(checks: Iterable[Check]) -> list[dict[str, Any]]:
 
 
 def _checks(new: Sequence[Run], baseline: Sequence[Run], limit: Limit) -> list[Check]:
-    ours, theirs = _rows(new, baseline, limit.metric)
+    ours, theirs = counterparts(new, baseline, limit.metric)
     shared = [key for key in theirs if key in ours]
     found = [_compared(theirs[key], ours[key], limit) for key in shared]
-    found += [_check("skipped", row, limit, why=_apart(key, theirs)) for key, row in ours.items() if key not in theirs]
+    found += [_check("skipped", row, limit, why=apart(key, theirs)) for key, row in ours.items() if key not in theirs]
     missing = [row for key, row in theirs.items() if key not in ours]
     if shared:
         found += [_check("FAIL", row, limit, why="in the baseline, but not among the new results") for row in missing]
@@ -88,87 +94,61 @@ def _compared(before: Row, after: Row, limit: Limit) -> Check:
         return _check("FAIL", after, limit, old, why=status(after) if not after.finished else "not measured now")
     if limit.metric != TIME and before.scores[limit.metric].version != after.scores[limit.metric].version:
         return _check("skipped", after, limit, old, new, why="not the same attack as in the baseline")
-    change = limit.change(old, new)
-    fewer = after.finished * len(before.seeds) < before.finished * len(after.seeds)
+    change = limit.change(old.value, new.value)
+    lost = _lost(before, after, limit.metric)
     noisy = NOISY if limit.metric == TIME and (NOISY in before.events or NOISY in after.events) else ""
-    outcome: Outcome = "FAIL" if fewer or limit.broken(change) else "ok"
-    return _check(outcome, after, limit, old, new, change, status(after) if fewer else noisy)
+    outcome: Outcome = "FAIL" if lost or limit.broken(change) else "ok"
+    return _check(outcome, after, limit, old, new, change, lost or noisy)
 
 
-def _metric(row: Row, metric: str) -> float | None:
+def _lost(before: Row, after: Row, metric: str) -> str:
+    """Which seeds of the baseline count no more, and how the new ones ended where fewer of them are valid."""
+    lost = sorted(_counting(before, metric) - _counting(after, metric))
+    verb = "is" if len(lost) == 1 else "are"
+    named = f"seed{'s' * (len(lost) > 1)} {', '.join(map(str, lost))} of the baseline {verb} missing or invalid"
+    fewer = after.finished * len(before.seeds) < before.finished * len(after.seeds)
+    return "; ".join([*[named] * bool(lost), *[status(after)] * fewer])
+
+
+def _counting(row: Row, metric: str) -> set[int]:
+    """The seeds that the mean is over."""
+    valid = [run.record for run in row.runs if run.valid]
+    return {record.spec.seed for record in valid if metric == TIME or metric in record.scores}
+
+
+def _metric(row: Row, metric: str) -> _Measured | None:
     """The mean over valid seeds, if there are any."""
     if metric == TIME:
-        return row.train_seconds.mean if row.train_seconds else None
-    return row.scores[metric].mean if row.finished and metric in row.scores else None
+        return _Measured(row.train_seconds.mean) if row.train_seconds else None
+    score = row.scores.get(metric) if row.finished else None
+    return _Measured(score.mean, (score.images, score.most_images)) if score else None
 
 
 def _check(
     outcome: Outcome,
     row: Row,
     limit: Limit,
-    baseline: float | None = None,
-    new: float | None = None,
+    baseline: _Measured | None = None,
+    new: _Measured | None = None,
     change: float | None = None,
     why: str = "",
 ) -> Check:
     finite = change if change is not None and math.isfinite(change) else None
-    return Check(outcome, limit, row.label, baseline, new, finite, why)
+    return Check(
+        outcome,
+        limit,
+        row.label,
+        baseline=baseline.value if baseline else None,
+        new=new.value if new else None,
+        change=finite,
+        why=why,
+        baseline_images=baseline.images if baseline else None,
+        new_images=new.images if new else None,
+    )
 
 
-def _apart(key: _Key, theirs: Iterable[_Key]) -> str:
-    """Why a row has no counterpart in the baseline: what sets it apart from its nearest one there."""
-    alike = [vars(setting) for setting, content in theirs if content == key[1]]
-    ours = vars(key[0])
-    named = [name for name in ours if name not in ("epochs", "budget_seconds")]  # "budget" says the same
-    differing = [[name for name in named if other[name] != ours[name]] for other in alike]
-    nearest = min(differing, key=len, default=[])
-    return f"in the baseline with another {', '.join(nearest)}" if nearest else "not in the baseline"
-
-
-def _value(metric: str, value: float | None) -> str:
-    return "nothing" if value is None else duration(value) if metric == TIME else f"{percent(value)}%"
-
-
-def _rows(new: Sequence[Run], baseline: Sequence[Run], metric: str) -> tuple[dict[_Key, Row], dict[_Key, Row]]:
-    """The rows of both sides by what must agree, named by what sets them apart."""
-    both = [*new, *baseline]
-    settings = settings_of([run.record for run in both])  # together: a run that failed early joins its baseline
-    whole = [configuration(run.record) for run in both]
-    parts = [_what_counts(one, metric) for one in whole]
-    keys = [(setting, tuple(sorted(part.items()))) for setting, part in zip(settings, parts, strict=True)]
-    unique = list(dict.fromkeys(keys))
-    names = dict(zip(unique, labels([dict(key[1]) for key in unique]), strict=True))
-    sides: list[dict[_Key, Row]] = []
-    for side in (range(len(new)), range(len(new), len(both))):
-        found: dict[_Key, dict[tuple[Value, ...], list[Run]]] = {}
-        for k in side:
-            found.setdefault(keys[k], {}).setdefault(_code(whole[k]), []).append(both[k])
-        sides.append({key: _row(names[key], key[0], list(variants.values())) for key, variants in found.items()})
-    return sides[0], sides[1]
-
-
-def _row(label: str, setting: Setting, variants: Sequence[Sequence[Run]]) -> Row:
-    record = variants[0][0].record
-    where = f"{setting.dataset}, {setting.norm} eps {setting.eps}, {setting.budget}"
-    name = f"{label} on {short_name(record.spec.model)}, {where}"
-    if len(variants) > 1:
-        raise UsageError(
-            f"{len(variants)} versions of {name} in one set of files, by their code: compare one at a time"
-        )
-    return aggregate(name, configuration(record), one_per_seed(variants[0]))
-
-
-def _code(one: Configuration) -> tuple[Value, ...]:
-    return tuple(one.get(field) for field in _SOURCES)
-
-
-def _what_counts(one: Configuration, metric: str) -> Configuration:
-    """What must agree for a metric to compare: the code may differ, and so may what is evaluated besides."""
-    if metric == TIME:
-        return {key: value for key, value in one.items() if key not in _SOURCES and not key.startswith("eval")}
-    others = (f"evaluations.{metric}", f"eval_precision.{metric}")
-    return {
-        key: value
-        for key, value in one.items()
-        if key not in _SOURCES and (not key.startswith(("evaluations.", "eval_precision.")) or key in others)
-    }
+def _value(metric: str, value: float | None, images: tuple[int, int] | None) -> str:
+    if value is None:
+        return "nothing"
+    seen = f" ({sample_size(*images)})" if images else ""
+    return duration(value) if metric == TIME else f"{percent(value)}%{seen}"

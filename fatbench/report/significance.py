@@ -42,7 +42,7 @@ def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Differenc
         return _of_models(first[0], second[0])
     low, high, p = _over_images(first, second)
     ours, theirs = ([float(share) for share in one.mean(axis=1)] for one in (first, second))
-    other_low, other_high, other_p = _over_seeds(ours, theirs)
+    other_low, other_high, other_p = _over_seeds(ours, theirs, least=1 / first.shape[1])
     test: Test = "bootstrap and Student" if min(len(ours), len(theirs)) == 1 else "bootstrap and Welch"
     found = mean(ours) - mean(theirs)
     return Difference(found, max(-1.0, min(low, other_low)), min(1.0, max(high, other_high)), max(p, other_p), test)
@@ -113,9 +113,8 @@ def _over_images(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[f
     """The percentile interval and p of a bootstrap over images (Efron & Tibshirani 1993).
 
     Few values are possible for an image, so how often a resample holds each of them is drawn instead of its n images:
-    the same distribution as scipy.stats.bootstrap's, a hundred times sooner. p is no less than the best that a
-    sign-flip test could do on as many images that differ: a handful of them proves nothing, though no resample may
-    disagree.
+    the same distribution as scipy.stats.bootstrap's, for less work. p is no less than the best that a sign-flip test
+    could do on as many images that differ: a handful of them proves nothing, though no resample may disagree.
     """
     import numpy as np
 
@@ -132,18 +131,19 @@ def _over_images(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[f
     return low, high, min(1.0, max(2 * (against + 1) / (RESAMPLES + 1), least))
 
 
-def _over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """The interval and p of a t-test on the accuracies of seeds, at least two on one side."""
+def _over_seeds(first: Sequence[float], second: Sequence[float], least: float) -> tuple[float, float, float]:
+    """The interval and p of a t-test on the accuracies of seeds, at least two on one side.
+
+    No side counts as spreading by less than `least`, one image: accuracies are whole images, so a few seeds may tie,
+    and a spread of 0 would prove any difference. For every spread, lest a tie prove less than seeds an image apart.
+    """
     from scipy.special import stdtr, stdtrit
 
     found = mean(first) - mean(second)
-    spreads = [deviation(one) for one in (first, second)]
-    if None in spreads:  # one seed has no spread: it gets the other side's
-        spreads = [next(one for one in spreads if one is not None)] * 2
-    errors = [(spread or 0.0) ** 2 / len(one) for spread, one in zip(spreads, (first, second), strict=True)]
+    known = [max(spread, least) for spread in map(deviation, (first, second)) if spread is not None]
+    spreads = known if len(known) > 1 else known * 2  # one seed has no spread: it gets the other side's
+    errors = [spread**2 / len(one) for spread, one in zip(spreads, (first, second), strict=True)]
     error = math.sqrt(sum(errors))
-    if not error:
-        return found, found, 0.0 if found else 1.0
     freedom: float = len(first) + len(second) - 2
     if len(first) > 1 < len(second):
         parts = [

@@ -9,13 +9,13 @@ from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import seed_everything
 from fatbench.models.matching import put_in
 from fatbench.models.weights import Weights, read_weights
-from fatbench.record import MethodInfo, Record
+from fatbench.record import Finding, MethodInfo, Record
 from fatbench.runner.bench import Candidate
 from fatbench.runner.grading import grade
 from fatbench.runner.journal import begin_journal, failures_recorded
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
-from fatbench.runner.stored import finished_record
+from fatbench.runner.stored import finished_record, stopped_journal
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import EXTERNAL, RunSpec
 from fatbench.threat import make_ball
@@ -44,25 +44,33 @@ def evaluate(
     observer = observer or Observer()
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
-        candidate = _set_up(spec, checkpoint, data_dir, download, observer)
+        candidate, doubts = _set_up(spec, checkpoint, data_dir, download)
+    for doubt in doubts:
+        observer.remark(doubt.detail)
     known = None if force else finished_record(candidate, spec.checkpoint or "", output)
     if known is not None:
         observer.reused(known)
         return known
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with threads(spec.threads or sensible_threads(candidate)):
-        journal = begin_journal(candidate, method, output)
+        stopped = None if force else stopped_journal(candidate, method.sha256, output)
+        journal = stopped or begin_journal(candidate, method, output)
+        if stopped:
+            candidate.clock.carry(dict(stopped.record.timing))
+            budget = stopped.record.budget.model_copy(update={"stopped_by": None})
+            journal.note(status="running", error=None, budget=budget)
         with failures_recorded(journal), evaluation_memory_explained(spec):
-            grade(candidate, journal, observer)
+            grade(candidate, journal, observer, doubts)
             journal.close("finished")
     return journal.record
 
 
-def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool, observer: Observer) -> Candidate:
+def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool) -> tuple[Candidate, list[Finding]]:
+    """The weights in their network, with the data; and what makes one doubt that they are the ones that were meant."""
     device = torch.device(spec.device)
     clock = Clock(device)
     with clock.phase("setup"):
-        weights = _read(spec, checkpoint, observer)
+        weights = _read(spec, checkpoint)
         dataset = data.load(spec.dataset, seed=spec.seed, data_dir=data_dir, download=download)
         mean, std = _normalisation(spec, dataset.shape[0])
         seed_everything(spec.seed)  # for what a model of the user's own may draw and not keep among its weights
@@ -72,7 +80,7 @@ def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bo
         own = put_in(model, weights.tensors, f"{checkpoint} does not fit --model {spec.model}")
         if own and spec.normalize is not None:
             raise UsageError(f"{checkpoint} brings its own normalisation: leave out --normalize")
-        return Candidate(
+        candidate = Candidate(
             spec=spec,
             dataset=dataset.to(device),
             model=model.to(device),
@@ -80,15 +88,21 @@ def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bo
             device=device,
             clock=clock,
         )
+        return candidate, _several(weights, checkpoint)
 
 
-def _read(spec: RunSpec, checkpoint: Path, observer: Observer) -> Weights:
+def _several(weights: Weights, checkpoint: Path) -> list[Finding]:
+    if not weights.others:
+        return []
+    rest = ", ".join(f"{name:.40}" for name in weights.others[:4])
+    text = f"{checkpoint} holds several models: its '{weights.entry:.40}' is scored, not {rest}"
+    return [Finding(code="several-models", detail=text)]
+
+
+def _read(spec: RunSpec, checkpoint: Path) -> Weights:
     weights = read_weights(checkpoint)
     if weights.sha256 != spec.checkpoint:
         raise UsageError(f"{checkpoint} has changed a moment ago: wait until it is written, and try again")
-    if weights.others:
-        rest = ", ".join(f"{name:.40}" for name in weights.others[:4])
-        observer.remark(f"{checkpoint} holds several models: its '{weights.entry:.40}' is scored, not {rest}")
     return weights
 
 

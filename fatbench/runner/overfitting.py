@@ -11,24 +11,31 @@ from fatbench.record import Event, Probe
 KIND = "catastrophic-overfitting"
 _WEAK, _STRONG = "fgsm", "pgd-10"  # of every probe
 _FALL = Fraction(15, 100)  # of the validation images, below the best so far
+_WIDER = Fraction(10, 100)  # likewise: so much more must PGD have fallen than FGSM
 
 
 class Sentinel:
     """Hears every probe of a run, and tells when the model has overfitted."""
 
     def __init__(self) -> None:
-        self._best = {_WEAK: Fraction(0), _STRONG: Fraction(0)}
+        self._best, self._weak_then = Fraction(0), Fraction(0)  # PGD's best accuracy so far, and FGSM's with it
         self.overfitted = False  # at the last probe
         self.events: list[Event] = []  # one for each time it began
 
     def look(self, probe: Probe) -> bool:
-        """Whether it is overfitted: PGD has fallen by more than 15 points, and FGSM by less than a quarter of that."""
-        accuracy = {name: Fraction(probe.scores[name].correct, probe.scores[name].total) for name in self._best}
-        self._best = {name: max(best, accuracy[name]) for name, best in self._best.items()}
-        fall = {name: best - accuracy[name] for name, best in self._best.items()}
-        before, self.overfitted = self.overfitted, fall[_STRONG] > _FALL and 4 * fall[_WEAK] < fall[_STRONG]
+        """Whether it is overfitted: PGD has fallen by more than 15 points, and FGSM has not.
+
+        FGSM is compared with what it was when PGD was best. Both waver where the rate is high, so PGD must also have
+        fallen by 10 points more. Once overfitted, a model is until PGD is back within 15 points of its best.
+        """
+        weak, strong = (Fraction(probe.scores[name].correct, probe.scores[name].total) for name in (_WEAK, _STRONG))
+        if strong >= self._best:
+            self._best, self._weak_then = strong, weak
+        fall, fall_of_weak = self._best - strong, self._weak_then - weak
+        collapsed = fall > _FALL and fall_of_weak <= _FALL and fall - fall_of_weak > _WIDER
+        before, self.overfitted = self.overfitted, fall > _FALL and (collapsed or self.overfitted)
         if self.overfitted and not before:
-            self.events.append(_event(probe, self._best[_STRONG]))
+            self.events.append(_event(probe, self._best))
         return self.overfitted
 
 

@@ -68,7 +68,7 @@ def sit_exams(
     candidate: Candidate,
     observer: Observer,
     state: Path,
-    done: Callable[[str, Sat], None],
+    done: Callable[[str, Results], None],
     known: Mapping[str, Sat] | None = None,
 ) -> Results:
     """Return what the candidate makes of every evaluation that its spec names, its contract checked before the first.
@@ -77,7 +77,7 @@ def sit_exams(
         candidate: the model, and what it is scored on.
         observer: hears how far the evaluations are.
         state: a folder in which long evaluations keep what they have found; what lies there is gone on from.
-        done: hears of every evaluation that is complete.
+        done: hears of every evaluation that is complete, and what is known by then.
         known: evaluations that need not be repeated.
 
     Raises:
@@ -95,7 +95,7 @@ def sit_exams(
         with candidate.clock.phase("evaluation"):
             results.by_name[name] = _sit(candidate, name, images, watch, state)
         observer.scored(name, results.by_name[name].sitting.score)
-        done(name, results.by_name[name])
+        done(name, results)
     return results
 
 
@@ -127,7 +127,10 @@ def _sit(candidate: Candidate, name: str, images: int | None, watch: Callable[[A
         if 100 * (high - low) / 2 <= precision:
             break
     whole = joined(sittings)
-    whole.attack["precision"] = precision
+    if 100 * (high - low) / 2 <= precision:
+        whole.attack["precision"] = precision
+    else:
+        whole.warnings.append(f"all {len(order)} test images do not narrow the interval to {precision:g} points")
     return Sat(order[: len(whole.broken_by)], whole)
 
 

@@ -7,7 +7,7 @@ from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
 from fatbench.runner.bench import Bench, Candidate
 from fatbench.runner.journal import Journal
-from fatbench.training.checkpoint import load_weights
+from fatbench.training.checkpoint import FILE, load_weights
 
 _COMPLETE = ("epochs", "time", "target", "overfitting")  # what ends a training that is worth scoring
 
@@ -27,21 +27,26 @@ def trained_journal(bench: Bench, output: Path) -> Journal | None:
 
     None if there is none, if it ran on another device or torch, or if its weights cannot be loaded.
     """
-    record = _same_run(bench, bench.method.description.sha256, output)
-    if record is None or record.finished or record.environment is None:
-        return None
-    here = describe_environment(bench.device)
-    same = (record.environment.device, record.environment.torch) == (here.device, here.torch)
-    if not same or record.budget.stopped_by not in _COMPLETE or "weights" not in record.artefacts:
+    journal = stopped_journal(bench, bench.method.description.sha256, output)
+    if journal is None or journal.record.budget.stopped_by not in _COMPLETE:
         return None
     try:
-        load_weights(bench.model, output / record.artefacts["weights"])
+        load_weights(bench.model, journal.artefact(FILE), bench.spec.id)
     except UsageError:
         return None
-    bench.clock.carry(dict(record.timing))
-    journal = Journal(record, output, bench.clock)
-    journal.note(status="running", error=None, scores={})
+    bench.clock.carry(dict(journal.record.timing))
+    journal.note(status="running", error=None)
     return journal
+
+
+def stopped_journal(candidate: Candidate, method_sha256: str, output: Path) -> Journal | None:
+    """Return the journal of an identical run on the same device and torch that has no result, if there is one."""
+    record = _same_run(candidate, method_sha256, output)
+    if record is None or record.finished or record.environment is None:
+        return None
+    here = describe_environment(candidate.device)
+    same = (record.environment.device, record.environment.torch) == (here.device, here.torch)
+    return Journal(record, output, candidate.clock) if same else None
 
 
 def _same_run(candidate: Candidate, method_sha256: str, output: Path) -> Record | None:

@@ -25,13 +25,21 @@ def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, 
     write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Put into the model what `save_weights` wrote of one like it.
+def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
+    """Put into the model what `save_weights` wrote of the run `run_id`, wholly or not at all.
 
     Raises:
-        UsageError: the file cannot be read, or is of another model.
+        UsageError: the file cannot be read, or is of another run or model.
     """
     try:
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        weights = safetensors.torch.load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
         raise UsageError(f"cannot load {path}: {error}") from None
+    if metadata.get("id") != run_id:
+        raise UsageError(f"{path} holds the weights of another run")
+    mine = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != mine:
+        raise UsageError(f"cannot load {path}: it is of another model")  # load_state_dict would load half of it first
+    model.load_state_dict(weights)

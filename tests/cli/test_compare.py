@@ -16,8 +16,9 @@ Fatbench = Callable[..., Said]
 
 
 def two(folder: Path, first: int = 50, second: int = 20) -> None:
-    run(folder, standing(60, first), method="trades", seconds=9.0)
-    run(folder, standing(60, second))
+    for seed in (0, 1):
+        run(folder, standing(60, first), method="trades", seconds=9.0, seed=seed)
+        run(folder, standing(60, second), seed=seed)
 
 
 def put(folder: Path, **of: Any) -> None:
@@ -29,9 +30,27 @@ def test_paired(fatbench: Fatbench, tmp_path: Path) -> None:
     said = fatbench("compare", "results", "--paired")
     assert said.code == 0
     assert "A better" in said.out
+    assert "these weights" not in said.out
     assert "★" in said.out
     two(tmp_path / "results", 21, 20)
     assert "not distinguishable" in fatbench("compare", "results", "--paired", "--on", "pgd-20").out
+
+
+def test_one_seed_each_is_about_the_weights(fatbench: Fatbench, tmp_path: Path) -> None:
+    run(tmp_path / "results", standing(60, 50), method="trades")
+    run(tmp_path / "results", standing(60, 20))
+    said = fatbench("compare", "results", "--paired", "--format", "markdown")
+    assert "| A better (these weights) |" in said.out
+    assert "★" not in said.out
+
+
+def test_lost_seeds_exit_3_and_are_named(fatbench: Fatbench, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        put(tmp_path / "base", seed=seed)
+    put(tmp_path / "new", seed=1)
+    said = fatbench("compare", "new", "--fail-if", "autoattack:-1pp", "--baseline", "base")
+    assert said.code == 3
+    assert "50.0% -> 50.0% (n=200), +0pp (limit -1pp) (seeds 0, 2 of the baseline are missing or invalid)" in said.out
 
 
 def test_records_of_an_older_version_have_no_pairs_and_exit_0(fatbench: Fatbench, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def printed(groups, width=140, **how):
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
+def twice(folder, outcomes, **of):
+    """Return two seeds that fared alike: with one seed each, no row is the best."""
+    return [run(folder, outcomes, seed=seed, **of) for seed in (0, 1)]
+
+
+def best(runs):
+    [group] = compare(runs)
+    return [row.label for row in group.rows if row.best]
+
+
 def seeds(folder, stands, n=300, **of):
     """Return a run per seed, with so many images standing, not all of them the same."""
     for seed, count in enumerate(stands):
@@ -51,7 +61,7 @@ def test_two_models_are_put_to_mcnemars_test(tmp_path):
     assert (pair.a.label, pair.b.label, pair.images) == ("trades", "fgsm-rs", 20)
     assert (pair.difference, pair.p, pair.p_adjusted) == (9 / 20, mcnemar(9, 0), mcnemar(9, 0))
     assert (pair.low, pair.high) == (exact_interval(9, 0, 20)[0], newcombe(8, 9, 0, 3)[1])
-    assert pair.verdict == "A better"
+    assert pair.verdict == "A better (these weights)"
 
 
 def test_equal_rows_are_not_distinguishable(tmp_path):
@@ -145,44 +155,67 @@ def test_another_evaluation_on_request(tmp_path):
     assert str(error.value) == "no run was evaluated on 'autoatack'; there are clean"
 
 
-def test_every_format_tells_the_same(tmp_path):
-    runs = [*seeds(tmp_path, (200, 204)), *seeds(tmp_path, (100, 103), **TRADES)]
+@pytest.mark.parametrize(
+    ("count", "expected"), [(2, ("A better", "bootstrap and Welch")), (1, ("A better (these weights)", "mcnemar"))]
+)
+def test_every_format_tells_the_same(tmp_path, count, expected):
+    runs = [*seeds(tmp_path, (200, 204)[:count]), *seeds(tmp_path, (100, 103)[:count], **TRADES)]
     groups = with_pairs(compare(runs))
     [line] = csv.DictReader(io.StringIO(render.csv(groups)))
     [raw] = json.loads(render.json(groups))[0]["pairs"]
     [pair] = groups[0].paired
-    assert (line["a_label"], line["b_label"], line["verdict"]) == ("fgsm-rs", "trades", "A better")
+    assert (line["a_label"], line["b_label"], line["verdict"]) == ("fgsm-rs", "trades", raw["verdict"])
     assert float(line["p_adjusted"]) == raw["p_adjusted"] == pair.p_adjusted
     assert (line["dataset"], line["images"]) == ("digits", "300")
     low_high = f"[{100 * pair.low:.1f}, {100 * pair.high:.1f}]"
+    assert (raw["verdict"], raw["test"]) == expected
     for text in (printed(groups), render.markdown(groups)):
+        assert expected[0] in text
         assert f"+{100 * pair.difference:.1f} {low_high}" in text
         assert "Holm" in text
 
 
 def test_a_suspect_row_is_neither_best_nor_optimal(tmp_path):
-    trusted = [run(tmp_path, standing(60, 50), **TRADES), run(tmp_path, standing(60, 20))]
-    group = paired(trusted)
+    trusted, other = twice(tmp_path, standing(60, 50), **TRADES), twice(tmp_path, standing(60, 20))
+    group = paired([*trusted, *other])
     assert [(row.label, row.best) for row in group.rows] == [("trades", True), ("fgsm-rs", False)]
-    suspect = [run(tmp_path, standing(60, 50), **TRADES, fields=doubtful()), trusted[1]]
-    group = paired(suspect)
+    suspect = twice(tmp_path, standing(60, 50), **TRADES, fields=doubtful())
+    group = paired([*suspect, *other])
     assert not any(row.best or row.pareto for row in group.rows if row.doubts)
     assert told(group) == [("trades", "fgsm-rs", "A better")]
     assert "a verdict is no better than the scores: see the status of trades" in printed([group])
 
 
 def test_the_best_is_better_than_every_other(tmp_path):
-    runs = [
-        run(tmp_path, standing(60, 50), **TRADES),
-        run(tmp_path, standing(60, 47)),
-        run(tmp_path, [0] * 60, **STANDARD),
-    ]
-    assert not any(row.best for row in compare(runs)[0].rows)
-    [group] = compare([runs[0], runs[2]])
-    assert [row.label for row in group.rows if row.best] == ["trades"]
-    for text in (printed([group]), render.markdown([group])):
+    first, close = twice(tmp_path, standing(60, 50), **TRADES), twice(tmp_path, standing(60, 47))
+    last = twice(tmp_path, [0] * 60, **STANDARD)
+    assert best([*first, *close, *last]) == []
+    assert best([*first, *last]) == ["trades"]
+    groups = compare([*first, *last])
+    for text in (printed(groups), render.markdown(groups)):
         assert "trades ★" in text
-        assert "★ best on PGD-20" in text
+        assert "★ best on PGD-20: distinguishable from all other rows evaluated on it" in " ".join(text.split())
+
+
+def test_one_seed_is_never_the_best_nor_shows_that_another_is(tmp_path):
+    """With one seed each McNemar's test tells weights apart, as those of one method are: nearly every other time."""
+    high, low = twice(tmp_path, standing(60, 50), **TRADES), twice(tmp_path, standing(60, 20))
+    assert best([*high, *low]) == ["trades"]
+    assert best([high[0], low[0]]) == best([high[0], *low]) == best([*high, low[0]]) == []
+    assert told(paired([high[0], low[0]])) == [("trades", "fgsm-rs", "A better (these weights)")]
+    assert told(paired([*high, *low])) == told(paired([*high, low[0]])) == [("trades", "fgsm-rs", "A better")]
+    assert best([*high, *low, run(tmp_path, [0] * 60, **STANDARD)]) == []
+
+
+def test_only_valid_seeds_that_were_evaluated_on_it_make_a_best(tmp_path):
+    high, low = twice(tmp_path, standing(60, 50), **TRADES), twice(tmp_path, standing(60, 20))
+    diverged = record(status="diverged", seed=1)
+    assert best([*high, low[0], diverged]) == []
+    clean = {"scores": {"clean": score(50, 60)}}
+    assert best([*high, low[0], record(seed=1, fields=clean)]) == []
+    assert best([*high, *low, record(**STANDARD, fields=clean), record(method="b", status="failed")]) == ["trades"]
+    collapsed = {"scores": {"pgd-20": score(0, 60)}}
+    assert best([*high, *low, record(**STANDARD, status="diverged", fields=collapsed)]) == []
 
 
 def test_a_single_seed_against_several_is_told_what_was_assumed(tmp_path):
@@ -193,32 +226,36 @@ def test_a_single_seed_against_several_is_told_what_was_assumed(tmp_path):
 
 
 def test_the_mark_of_the_best_is_what_paired_would_say(tmp_path):
-    counts = (60, 52, 51, 30, 20)  # the first is 8 images ahead: p = 0.008, and of ten pairs 0.05 or so
-    runs = [run(tmp_path, standing(60, count), method=f"m{count}") for count in counts]
-    group = paired(runs)
-    first = [pair for pair in group.paired if pair.a.label == "m60"]
-    assert group.rows[0].best == all(pair.distinguishable for pair in first)
+    for lead, name in ((54, "close"), (40, "clear")):
+        counts = (60, lead, lead - 1, 30, 20)  # 6 images ahead: p = 0.027, and of ten pairs 0.053
+        runs = [one for count in counts for one in twice(tmp_path / name, standing(60, count), method=f"m{count}")]
+        group = paired(runs)
+        first = [pair for pair in group.paired if pair.a.label == "m60"]
+        assert group.rows[0].best == all(pair.distinguishable for pair in first) == (name == "clear")
 
 
 def test_without_outcomes_none_is_the_best(tmp_path):
-    runs = [run(tmp_path, standing(60, 50), **TRADES), run(tmp_path, standing(60, 10))]
-    assert not any(row.best for row in compare([one.record for one in runs])[0].rows)
-    one_old = runs[1].record.model_copy(update={"artefacts": {}})
-    assert not any(row.best for row in compare([runs[0], one_old])[0].rows)
+    runs = [*twice(tmp_path, standing(60, 50), **TRADES), *twice(tmp_path, standing(60, 10))]
+    assert best(runs) == ["trades"]
+    assert best([one.record for one in runs]) == []
+    assert best([*runs[:3], runs[3].record.model_copy(update={"artefacts": {}})]) == []
 
 
 def test_of_many_records_none_is_read_for_a_mark(tmp_path, monkeypatch):
     one = run(tmp_path, standing(60, 50))
     runs = [Run(one.record.model_copy(update={"spec": spec(seed=seed)}), one.path) for seed in range(201)]
     monkeypatch.setattr(outcomes, "load_samples", None)  # calling it would raise
-    assert len(compare([*runs, run(tmp_path, standing(60, 1), **TRADES)])[0].rows) == 2
+    assert len(compare([*runs, *twice(tmp_path, standing(60, 1), **TRADES)])[0].rows) == 2
 
 
 def test_the_runner_up_settles_most_marks(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(outcomes, "load_samples", lambda path: read.append(path) or load_samples(path))
-    compare([run(tmp_path, standing(60, 30 + k // 2), method=f"m{k}") for k in range(10)])
-    assert len(read) == 2
+    rows = [twice(tmp_path, standing(60, 30 + k // 2), method=f"m{k}") for k in range(10)]
+    compare([one for row in rows for one in row])
+    assert len(read) == 4
+    compare([row[0] for row in rows])
+    assert len(read) == 4  # one seed each: no file can make one of them the best
 
 
 def optimal(records):

@@ -150,8 +150,15 @@ def test_autoattack_says_what_its_parts_took():
 
 
 def test_a_score_that_was_to_be_precise_says_how():
-    scores = {"autoattack": score(100, 400, attack={"precision": 5.0})}
+    scores = {"autoattack": score(100, 400, attack={"precision": 5.0})}  # [21.0, 29.5]
     assert "100 of 400, for ±5 points" in printed(panel(record(fields={"scores": scores})))
+
+
+@pytest.mark.parametrize("attack", [{"precision": 4.2}, {"precision": 2.0}, {"precision": "high"}, {}])
+def test_a_score_that_is_not_as_precise_does_not_say_so(attack):
+    text = printed(panel(record(fields={"scores": {"autoattack": score(100, 400, attack=attack)}})))
+    assert "100 of 400" in text
+    assert "±" not in text
 
 
 def test_a_fast_evaluation_says_so():

@@ -94,7 +94,7 @@ def test_means_over_seeds_are_compared():
     assert one.change == pytest.approx(-3.0)
     assert str(one) == (
         "FAIL    AutoAttack of fgsm-rs on small-cnn, digits, linf eps 51/255, 15 epochs:"
-        " 52.5% -> 49.5%, -3pp (limit -2pp)"
+        " 52.5% -> 49.5% (n=200), -3pp (limit -2pp)"
     )
 
 
@@ -164,9 +164,51 @@ def test_a_row_that_no_longer_finishes_is_a_failure(status):
 def test_seeds_that_no_longer_finish_are_not_averaged_away():
     old = [record(), record(seed=1)]
     [one] = checks([record(), record(seed=1, status="diverged")], old, "autoattack:-1pp")
-    assert (one.outcome, one.why) == ("FAIL", "1 of 2 seeds valid, 1 diverged")
+    lost = "seed 1 of the baseline is missing or invalid; 1 of 2 seeds valid, 1 diverged"
+    assert (one.outcome, one.why) == ("FAIL", lost)
     unstable = [record(), record(seed=1, status="diverged")]
     assert outcomes(unstable, unstable, "autoattack:-1pp") == ["ok"]
+
+
+@pytest.mark.parametrize("limit", ["autoattack:-1pp", "train_seconds:+10%"])
+def test_seeds_of_the_baseline_that_are_absent_now_are_a_failure(limit):
+    old = [record(seed=seed) for seed in (0, 1, 2)]
+    [one] = checks([record(seed=1)], old, limit)
+    assert (one.outcome, one.why) == ("FAIL", "seeds 0, 2 of the baseline are missing or invalid")
+    [one] = checks([record(seed=seed) for seed in (5, 0, 1)], old, limit)  # as many, but others
+    assert (one.outcome, one.why) == ("FAIL", "seed 2 of the baseline is missing or invalid")
+    assert outcomes([*old, record(seed=3)], old, limit) == ["ok"]
+    assert outcomes(old[:2], [*old[:2], record(seed=2, status="diverged")], limit) == ["ok"]  # it was no seed to lose
+
+
+def test_a_seed_without_the_score_that_it_had_is_lost():
+    clean = {"scores": {"clean": score(340)}}
+    found = checks(
+        [record(), record(seed=1, fields=clean)], [record(), record(seed=1)], "autoattack:-1pp", "clean:-1pp"
+    )
+    assert [(one.outcome, one.why) for one in found] == [
+        ("FAIL", "seed 1 of the baseline is missing or invalid"),
+        ("ok", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ([200], [200], "50.0% -> 50.0% (n=200)"),
+        ([200], [400], "50.0% (n=200) -> 50.0% (n=400)"),
+        ([200, 400], [400, 400], "50.0% (n=200..400) -> 50.0% (n=400)"),
+        ([200, 400], [400, 200], "50.0% -> 50.0% (n=200..400)"),
+    ],
+)
+def test_an_accuracy_says_on_how_many_images(old, new, told):
+    rows = [
+        [record(seed=k, fields={"scores": {"autoattack": score(n // 2, n)}}) for k, n in enumerate(one)]
+        for one in (new, old)
+    ]
+    [one] = checks(*rows, "autoattack:-1pp")
+    assert f": {told}, +0pp" in str(one)
+    assert (one.baseline_images, one.new_images) == ((min(old), max(old)), (min(new), max(new)))
 
 
 def test_scores_of_diverged_runs_are_no_baseline():

@@ -135,6 +135,33 @@ def test_a_single_seed_is_taken_to_spread_as_the_others():
     assert (found.p, found.test) == (pytest.approx(2 * stats.t.sf(t, 2)), "bootstrap and Student")
 
 
+def test_a_tie_among_seeds_is_not_the_absence_of_seed_variance():
+    found = difference(seeds([100, 100], n=200), seeds([74], n=200))
+    t = (26 / 200) / (1 / 200 * math.sqrt(1 / 2 + 1))  # both sides spread by one image
+    half = stats.t.ppf(0.975, 1) / 200 * math.sqrt(3 / 2)
+    assert found.p == pytest.approx(2 * stats.t.sf(t, 1))
+    assert (found.low, found.high) == pytest.approx((0.13 - half, 0.13 + half))
+
+
+def test_ties_on_both_sides_are_a_spread_of_one_image_each():
+    found = difference(seeds([100, 100], n=200), seeds([92, 92], n=200))
+    welch = stats.ttest_ind_from_stats(0.5, 1 / 200, 2, 0.46, 1 / 200, 2, equal_var=False)
+    assert found.p == pytest.approx(welch.pvalue)  # 0.015, of the images 0.008
+
+
+def test_a_tie_proves_as_much_as_seeds_an_image_apart():
+    tie = difference(seeds([100, 100], n=200), seeds([92, 92], n=200))
+    apart = difference(seeds([101, 100], n=200), seeds([93, 92], n=200))
+    assert apart.p == pytest.approx(tie.p)
+
+
+@given(st.integers(1, 30), st.data())
+def test_equal_accuracies_are_never_distinguishable(n, data):
+    count = data.draw(st.integers(0, n))
+    first, second = (seeds([count] * data.draw(st.integers(1, 3)), n, noise=noise) for noise in (1, 2))
+    assert difference(first, second).p == 1.0
+
+
 def test_where_images_decide_seeds_alone_prove_nothing():
     first, second = rows([1, 1, 1, 0], [1, 1, 1, 0]), rows([1, 1, 0, 0], [1, 1, 0, 0])  # every seed agrees
     found = difference(first, second)

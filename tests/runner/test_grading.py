@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from fatbench.record import Record, load
-from fatbench.record.samples import load_samples
+from fatbench.record.samples import load_samples, save_samples
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from tests.runner.test_runner import make_spec, run
@@ -62,6 +63,51 @@ def test_a_run_stopped_before_its_weights_were_saved_trains_again(
     witness = _Witness()
     assert run(spec, output=tmp_path, observer=witness).status == "finished"
     assert "training" in witness.stages
+
+
+def test_evaluations_that_are_known_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("standard", epochs=6, select="best", evaluate=["clean", "fgsm", "pgd-3:n=100"])
+    undisturbed = run(spec, output=tmp_path / "undisturbed")
+    _stopped_at("fatbench.runner.grade_last", spec, tmp_path, monkeypatch)
+    stopped = load(tmp_path / f"{spec.id}.json")
+    witness = _Witness()
+    record = run(spec, output=tmp_path, observer=witness)
+    assert [stage for stage in witness.stages if stage.startswith("evaluating")] == [
+        f"evaluating {name}" for name in spec.evaluations
+    ]  # of the last weights; the best ones' are known
+    assert record.scores == stopped.scores  # seconds included
+    assert _counts(record) == _counts(undisturbed)
+    assert record.selection is not None
+    assert record.selection.last_scores.keys() == record.scores.keys()
+    samples = [load_samples(tmp_path / where / spec.id / "samples.npz") for where in ("", "undisturbed")]
+    for name in spec.evaluations:
+        assert (samples[0].outcomes[name].broken_by == samples[1].outcomes[name].broken_by).all()
+
+
+def test_outcomes_that_do_not_fit_the_record_are_found_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("standard", evaluate=["clean", "fgsm"])
+    undisturbed = run(spec, output=tmp_path / "undisturbed")
+    _stopped_at("fatbench.runner.grade_last", spec, tmp_path, monkeypatch)
+    file = tmp_path / spec.id / "samples.npz"
+    kept = load_samples(file)
+    kept.outcomes["fgsm"].broken_by[:50] = 0  # they stand, says somebody
+    save_samples(kept, file)
+    witness = _Witness()
+    assert _counts(run(spec, output=tmp_path, observer=witness)) == _counts(undisturbed)
+    assert "evaluating fgsm" in witness.stages
+    assert "evaluating clean" not in witness.stages
+
+
+def test_weights_of_another_model_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec("standard")
+    undisturbed = run(spec, output=tmp_path / "undisturbed")
+    _stopped_at("fatbench.runner.grade", spec, tmp_path, monkeypatch)
+    file = tmp_path / spec.id / "model.safetensors"
+    weights = {name: tensor + 1 for name, tensor in safetensors.torch.load_file(file).items()}
+    del weights["net.0.weight"]
+    file.write_bytes(safetensors.torch.save(weights, {"id": spec.id}))
+    record = run(spec, output=tmp_path)
+    assert (_counts(record), record.history[-1].loss) == (_counts(undisturbed), undisturbed.history[-1].loss)
 
 
 def test_damaged_weights_are_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from fatbench.record import Event, Probe, Record, Score
+from fatbench.record import Event, Probe, Record, Score, load
 from fatbench.runner.overfitting import KIND, Sentinel
 from tests.runner.test_runner import make_spec, run
 
@@ -31,11 +31,28 @@ def _events(*accuracies: tuple[int, int]) -> list[Event]:
         [(30, 25), (45, 38), (50, 42)],  # learns
         [(50, 45), (35, 25), (52, 46)],  # both fall: an unsteady rate
         [(50, 45), (60, 30)],  # by 15 points, not more
-        [(50, 45), (45, 25)],  # FGSM by a quarter of it
+        [(50, 45), (39, 29)],  # by 16, but FGSM by 11 of them
     ],
 )
 def test_healthy_courses_are_left_in_peace(course: list[tuple[int, int]]) -> None:
     assert _events(*course) == []
+
+
+@pytest.mark.parametrize("after", [(40, 2), (45, 21), (60, 10)])
+def test_a_collapse_is_one_whatever_fgsm_does_within_bounds(after: tuple[int, int]) -> None:
+    assert [event.epoch for event in _events((50, 40), after)] == [2]
+
+
+def test_a_collapsed_model_that_wavers_is_told_once() -> None:
+    assert [event.epoch for event in _events((50, 45), (70, 10), (55, 25), (70, 5))] == [2]
+
+
+def test_no_committed_run_would_set_it_off() -> None:
+    """Eight methods, three seeds each, at the usual setting."""
+    for path in (Path(__file__).parents[2] / "results").glob("*.json"):
+        record = load(path)
+        sentinel = Sentinel()
+        assert not any(sentinel.look(probe) for probe in record.history), path.name
 
 
 def test_a_collapse_is_told_once_with_its_epoch_and_seconds() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.autoattack.library import Library
-from fatbench.evaluation.autoattack.limits import check_allowed
 from fatbench.evaluation.autoattack.stand_in import StandIn
+from fatbench.evaluation.constraints import check_attack
 from fatbench.models.classifier import Classifier
 from fatbench.threat import Ball
 
@@ -41,7 +41,7 @@ class Exact:
             InvalidRunError: one that it gets wrong is not.
         """
         fallen = ~is_correct(self.model, x_adv, y)
-        check_allowed(x_adv[fallen], x[fallen], self.ball)
+        check_attack(x_adv[fallen], x[fallen], self.ball, "AutoAttack")
         return fallen
 
 

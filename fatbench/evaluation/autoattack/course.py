@@ -59,7 +59,7 @@ class Course:
 
 
 def fingerprint(model: nn.Module, x: Tensor, y: Tensor, setting: Mapping[str, object]) -> str:
-    """Return a hash of all that decides what an evaluation finds: weights, buffers, images, labels and `setting`."""
+    """Return a hash of what decides what an evaluation finds: weights, buffers, images, labels and `setting`."""
     digest = sha256(json.dumps(setting, sort_keys=True).encode())
     for name, tensor in (*model.named_parameters(), *model.named_buffers(), ("images", x), ("labels", y)):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

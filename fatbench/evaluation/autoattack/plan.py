@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from fatbench.evaluation.autoattack.attackers import Attacker, Exact, Fast
@@ -47,7 +48,10 @@ class Job:
     def fingerprint(self, facts: Mapping[str, Fact]) -> str:
         """A hash of all that decides what the evaluation finds."""
         allowed = {"norm": type(self.ball).__name__, "eps": self.ball.eps, "seed": self.seed}
-        setting = {**facts, **allowed, "batch_size": self.batch_size, "attacks": self.attacks}
+        code = {"torch": torch.__version__, "device": str(self.x.device), "network": repr(self.model)}  # beside weights
+        predicted = self.model(self.chunk(0)[0]).argmax(1).tolist()
+        setting = {**facts, **allowed, **code, "batch_size": self.batch_size, "attacks": self.attacks}
+        setting["predicted"] = predicted
         return fingerprint(self.model, self.x, self.y, setting)
 
 

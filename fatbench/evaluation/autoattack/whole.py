@@ -12,8 +12,8 @@ from fatbench.errors import UsageError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.autoattack.course import CLEAN, Course, load_course, save_course
 from fatbench.evaluation.autoattack.library import check_model, warnings_caught
-from fatbench.evaluation.autoattack.limits import check_box
 from fatbench.evaluation.autoattack.plan import Job, Plan, plan_for
+from fatbench.evaluation.constraints import check_images
 from fatbench.evaluation.sitting import Advance, Sitting, Watch
 from fatbench.models.classifier import Classifier
 from fatbench.record.samples import STANDING
@@ -57,7 +57,7 @@ def run_autoattack(
         ResourceError: the state cannot be written.
     """
     started = time.perf_counter()
-    check_box(x, "the images")
+    check_images(x)
     job = Job(model, x.contiguous(), y, ball, num_classes, seed, batch_size)
     plan = plan_for(job, engine)
     mark = job.fingerprint(plan.facts) if state else ""

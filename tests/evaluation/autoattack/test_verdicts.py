@@ -154,7 +154,7 @@ def test_an_exam_leaves_process_and_model_as_they_were(digits: Subject) -> None:
 
 
 def test_images_outside_the_box_are_refused(digits: Subject) -> None:
-    with pytest.raises(InvalidRunError, match="normalise inside the model"):
+    with pytest.raises(InvalidRunError, match=r"the images span \[0, 2\], expected \[0, 1\]"):
         digits._replace(x=digits.x * 2).sit()
 
 
