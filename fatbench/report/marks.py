@@ -60,7 +60,7 @@ def _best(rows: Sequence[Row], evaluation: str) -> Row | None:
     if not all(has_samples(run) for row in ranked for run in row.runs if run.valid):
         return None
     first = ranked[0]
-    if not all(pair.distinguishable for pair in pairs_of(ranked[:2], evaluation)):
+    if not all(pair.distinguishable for pair in pairs_of(ranked[:2], evaluation, ranked)):
         return None  # most often the runner-up settles it, and no other file need be read
     against = [pair for pair in pairs_of(ranked, evaluation) if pair.a is first or pair.b is first]
     return first if all(pair.distinguishable and pair.a is first for pair in against) else None

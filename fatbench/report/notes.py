@@ -61,11 +61,11 @@ def _legend(groups: Sequence[Group]) -> str:
         " the exact 95% interval"
     )
     methods = (
-        "several seeds, about the methods: a bootstrap over images and a t-test over seeds, which must both agree; the"
-        " hull of their 95% intervals and the larger p"
+        "several seeds, about the methods: a bootstrap over images and a t-test over seeds (a row's spread is what all"
+        " rows show, or its own if that is larger), which must both agree; the hull of their 95% intervals and the larger"
+        " p"
     )
-    single = "where one side has a single seed, it is taken to spread as the other does"
-    parts = {models: "mcnemar" in tests, methods: bool(tests - {"mcnemar"}), single: "bootstrap and Student" in tests}
+    parts = {models: "mcnemar" in tests, methods: bool(tests - {"mcnemar"})}
     found = "; ".join(text for text, wanted in parts.items() if wanted)
     tested = f" {found[:1].upper()}{found[1:]}." if found else ""
     return f"\nPairs: on the test images that all runs of both saw.{tested} p after Holm, over the pairs of a table."

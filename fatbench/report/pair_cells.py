@@ -12,15 +12,19 @@ def pair_columns(group: Group) -> list[Column]:
     pairs = group.paired
     if not pairs:
         return []
+    asides = {
+        "seeds": [f"{pair.a.finished} / {pair.b.finished}" for pair in pairs],
+        "n": [str(pair.images) if pair.images else NONE for pair in pairs],
+    }
+    shared = {name: texts for name, texts in asides.items() if len(pairs) > 1 and len(set(texts)) == 1}
     found = f"A - B on {evaluation_title(pairs[0].evaluation)}, points"
-    differences = Column(found, (), tuple(_difference(pair) for pair in pairs))
+    heading = tuple(f"{texts[0]} seeds" if name == "seeds" else f"n={texts[0]}" for name, texts in shared.items())
     return [
         column("A", pairs, lambda pair: row_name(pair.a, group.rows), numeric=False),
         column("B", pairs, lambda pair: row_name(pair.b, group.rows), numeric=False),
-        column("seeds", pairs, lambda pair: f"{pair.a.finished} / {pair.b.finished}"),
-        differences,
+        Column(found, heading, tuple(_difference(pair) for pair in pairs)),
         column("p (Holm)", pairs, lambda pair: NONE if pair.p_adjusted is None else probability(pair.p_adjusted)),
-        column("n", pairs, lambda pair: str(pair.images) if pair.images else NONE),
+        *(Column(name, (), tuple((text,) for text in asides[name])) for name in asides if name not in shared),
         column("verdict", pairs, lambda pair: pair.verdict, numeric=False),
     ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fatbench.report.aggregate import Row
 from fatbench.report.loaded import Run
 from fatbench.report.outcomes import Outcomes, matched, samples_of
-from fatbench.report.significance import Test, difference, holm
+from fatbench.report.significance import SeedSpread, Test, difference, holm, seed_spread
 
 if TYPE_CHECKING:
     from fatbench.record.samples import Samples
@@ -47,19 +47,21 @@ class Pair:
         return self.obstacle or (better if self.distinguishable else "not distinguishable")
 
 
-def pairs_of(rows: Sequence[Row], evaluation: str) -> tuple[Pair, ...]:
+def pairs_of(rows: Sequence[Row], evaluation: str, among: Sequence[Row] = ()) -> tuple[Pair, ...]:
     """Return every pair of `rows` under `evaluation`, the better one first.
 
     Only finished runs count, and only images that all of the pair's were tested on. p is adjusted for the number of
-    pairs.
+    pairs. How much seeds differ is seen in the rows `among` which these are; in themselves if there are no others.
 
     Raises:
         UsageError: outcomes are damaged, or of something else.
     """
     ordered = sorted(rows, key=lambda row: -row.scores[evaluation].mean if evaluation in row.scores else 1.0)
     outcomes, lines = _evidence(ordered, evaluation)
+    seeds = [[run.record.scores[evaluation].accuracy for run in _valid(row, evaluation)] for row in among or rows]
+    spread = seed_spread(seeds)
     raw = [
-        _pair(ordered[i], ordered[j], evaluation, outcomes, (lines[i], lines[j]))
+        _pair(ordered[i], ordered[j], evaluation, outcomes, (lines[i], lines[j]), spread)
         for i, j in combinations(range(len(ordered)), 2)
     ]
     return _adjusted(raw)
@@ -86,7 +88,12 @@ def _valid(row: Row, evaluation: str) -> list[Run]:
 
 
 def _pair(
-    a: Row, b: Row, evaluation: str, outcomes: Outcomes | None, lines: tuple[Sequence[int], Sequence[int]]
+    a: Row,
+    b: Row,
+    evaluation: str,
+    outcomes: Outcomes | None,
+    lines: tuple[Sequence[int], Sequence[int]],
+    spread: SeedSpread | None,
 ) -> Pair:
     obstacle = _obstacle(a, b, evaluation, lines)
     if obstacle or outcomes is None:
@@ -97,7 +104,7 @@ def _pair(
     first, second = standing[: len(lines[0])], standing[len(lines[0]) :]
     if first.mean() < second.mean():
         a, b, first, second = b, a, second, first
-    found = difference(first, second)
+    found = difference(first, second, spread)
     return Pair(
         evaluation,
         a,

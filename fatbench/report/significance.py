@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESAMPLES = 9_999
-Test = Literal["mcnemar", "bootstrap and Welch", "bootstrap and Student"]
+Test = Literal["mcnemar", "bootstrap and t"]
 
 
 class Difference(NamedTuple):
@@ -26,26 +26,41 @@ class Difference(NamedTuple):
     test: Test
 
 
-def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Difference:
+class SeedSpread(NamedTuple):
+    """How much accuracies differ between seeds of one row: the pooled standard deviation of several rows."""
+
+    deviation: float
+    freedom: int  # degrees of; at least 1
+
+
+def seed_spread(rows: Sequence[Sequence[float]]) -> SeedSpread | None:
+    """Return the spread of rows of accuracies, seed by seed; None where no row has two seeds."""
+    several = [seeds for seeds in rows if len(seeds) > 1]
+    freedom = sum(len(seeds) - 1 for seeds in several)
+    if not freedom:
+        return None
+    squares = sum((len(seeds) - 1) * (deviation(seeds) or 0.0) ** 2 for seeds in several)
+    return SeedSpread(math.sqrt(squares / freedom), freedom)
+
+
+def difference(first: NDArray[np.bool_], second: NDArray[np.bool_], spread: SeedSpread | None) -> Difference:
     """Return the difference between (runs, n) outcomes on the same n > 0 images: whether each stood, seed by seed.
 
     One seed each: the exact McNemar test, which is about these two models, and the hull of Newcombe's interval and the
     exact one, so that interval and test agree.
 
     Else it is about the methods, and two questions must both be answered yes: would it hold on other test images (a
-    bootstrap over images of the difference between means over seeds), and would it hold for other seeds (Welch's t-test
-    on their accuracies; where one side has a single seed, Student's, which takes that side to spread as the other
-    does). The p of "both" is the larger one (intersection-union test: Berger, Technometrics 1982); the interval is the
-    hull of the two.
+    bootstrap over images of the difference between means over seeds), and would it hold for other seeds (a t-test on
+    their accuracies, with the `spread` between seeds that all rows of the table show). The p of "both" is the larger
+    one (intersection-union test: Berger, Technometrics 1982); the interval is the hull of the two.
     """
-    if len(first) == len(second) == 1:
+    if len(first) == len(second) == 1 or spread is None:
         return _of_models(first[0], second[0])
     low, high, p = _over_images(first, second)
     ours, theirs = ([float(share) for share in one.mean(axis=1)] for one in (first, second))
-    other_low, other_high, other_p = _over_seeds(ours, theirs, least=1 / first.shape[1])
-    test: Test = "bootstrap and Student" if min(len(ours), len(theirs)) == 1 else "bootstrap and Welch"
-    found = mean(ours) - mean(theirs)
-    return Difference(found, max(-1.0, min(low, other_low)), min(1.0, max(high, other_high)), max(p, other_p), test)
+    other_low, other_high, other_p = _over_seeds(ours, theirs, spread, least=1 / first.shape[1])
+    bounds = max(-1.0, min(low, other_low)), min(1.0, max(high, other_high))
+    return Difference(mean(ours) - mean(theirs), *bounds, max(p, other_p), "bootstrap and t")
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -131,24 +146,19 @@ def _over_images(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[f
     return low, high, min(1.0, max(2 * (against + 1) / (RESAMPLES + 1), least))
 
 
-def _over_seeds(first: Sequence[float], second: Sequence[float], least: float) -> tuple[float, float, float]:
-    """The interval and p of a t-test on the accuracies of seeds, at least two on one side.
+def _over_seeds(
+    first: Sequence[float], second: Sequence[float], spread: SeedSpread, least: float
+) -> tuple[float, float, float]:
+    """The interval and p of a t-test on the accuracies of seeds.
 
-    No side counts as spreading by less than `least`, one image: accuracies are whole images, so a few seeds may tie,
-    and a spread of 0 would prove any difference. For every spread, lest a tie prove less than seeds an image apart.
+    Three seeds know little of their own spread, so it is taken from all rows of the table, as in an analysis of
+    variance, or from the row's own seeds where they spread more. It is no less than `least`, one image: accuracies are
+    whole images, so seeds may tie, and a spread of 0 would prove any difference.
     """
     from scipy.special import stdtr, stdtrit
 
     found = mean(first) - mean(second)
-    known = [max(spread, least) for spread in map(deviation, (first, second)) if spread is not None]
-    spreads = known if len(known) > 1 else known * 2  # one seed has no spread: it gets the other side's
-    errors = [spread**2 / len(one) for spread, one in zip(spreads, (first, second), strict=True)]
-    error = math.sqrt(sum(errors))
-    freedom: float = len(first) + len(second) - 2
-    if len(first) > 1 < len(second):
-        parts = [
-            (one / sum(errors)) ** 2 / (len(seeds) - 1) for one, seeds in zip(errors, (first, second), strict=True)
-        ]
-        freedom = 1 / sum(parts)
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
-    return found - half, found + half, float(2 * stdtr(freedom, -abs(found) / error))
+    spreads = [max(spread.deviation, deviation(seeds) or 0.0, least) for seeds in (first, second)]
+    error = math.hypot(*(one / math.sqrt(len(seeds)) for one, seeds in zip(spreads, (first, second), strict=True)))
+    half = float(stdtrit(spread.freedom, (1 + CONFIDENCE) / 2)) * error
+    return found - half, found + half, float(2 * stdtr(spread.freedom, -abs(found) / error))

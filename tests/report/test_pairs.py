@@ -93,7 +93,7 @@ def test_seeds_are_averaged_and_an_invalid_one_left_out(tmp_path):
     assert (pair.a.finished, len(pair.a.seeds)) == (3, 4)
     assert pair.difference == pytest.approx((606 - 304) / 900)
     assert pair.low < pair.difference < pair.high
-    assert (pair.test, pair.verdict) == ("bootstrap and Welch", "A better")
+    assert (pair.test, pair.verdict) == ("bootstrap and t", "A better")
 
 
 def test_seeds_that_disagree_leave_methods_indistinguishable(tmp_path):
@@ -156,7 +156,7 @@ def test_another_evaluation_on_request(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(2, ("A better", "bootstrap and Welch")), (1, ("A better (these weights)", "mcnemar"))]
+    ("count", "expected"), [(2, ("A better", "bootstrap and t")), (1, ("A better (these weights)", "mcnemar"))]
 )
 def test_every_format_tells_the_same(tmp_path, count, expected):
     runs = [*seeds(tmp_path, (200, 204)[:count]), *seeds(tmp_path, (100, 103)[:count], **TRADES)]
@@ -218,11 +218,9 @@ def test_only_valid_seeds_that_were_evaluated_on_it_make_a_best(tmp_path):
     assert best([*high, *low, record(**STANDARD, status="diverged", fields=collapsed)]) == []
 
 
-def test_a_single_seed_against_several_is_told_what_was_assumed(tmp_path):
+def test_a_single_seed_against_several_is_taken_to_spread_as_they_do(tmp_path):
     [pair] = paired([*seeds(tmp_path, (200, 204)), *seeds(tmp_path, (100,), **TRADES)]).paired
-    assert pair.test == "bootstrap and Student"
-    groups = with_pairs(compare([*seeds(tmp_path, (200, 204)), *seeds(tmp_path, (100,), **TRADES)]))
-    assert "it is taken to spread as the other does" in " ".join(printed(groups).split())
+    assert pair.test == "bootstrap and t"
 
 
 def test_the_mark_of_the_best_is_what_paired_would_say(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fatbench.report.significance import difference, exact_interval, holm, mcnemar, newcombe
+from fatbench.report.significance import difference, exact_interval, holm, mcnemar, newcombe, seed_spread
 from fatbench.statistics import wilson
 
 COUNT = st.integers(0, 400)
@@ -57,6 +57,22 @@ def test_newcombes_interval_is_his(table, expected):
     assert newcombe(*table) == pytest.approx(expected, abs=5e-5)
 
 
+def between(first, second):
+    """The difference between two rows of a table that has no others."""
+    return difference(first, second, seed_spread([one.mean(axis=1).tolist() for one in (first, second)]))
+
+
+def t_test(first, second):
+    """Interval and p of the seeds' accuracies, each row's spread being its own or the pooled one, if that is larger."""
+    shares = [one.mean(axis=1) for one in (first, second)]
+    freedom = sum(len(one) - 1 for one in shares)
+    own = [np.var(one, ddof=1) if len(one) > 1 else 0.0 for one in shares]
+    pooled = sum((len(one) - 1) * variance for one, variance in zip(shares, own, strict=True)) / freedom
+    error = math.sqrt(sum(max(variance, pooled) / len(one) for one, variance in zip(shares, own, strict=True)))
+    found, half = shares[0].mean() - shares[1].mean(), stats.t.ppf(0.975, freedom) * error
+    return found - half, found + half, 2 * stats.t.sf(abs(found) / error, freedom)
+
+
 @given(COUNT, COUNT, COUNT, COUNT)
 def test_newcombes_interval_holds_the_difference_and_mirrors(both, first, second, neither):
     if n := both + first + second + neither:
@@ -80,7 +96,7 @@ def test_holm_by_hand():
 
 
 def test_two_models_are_compared_exactly():
-    found = difference(rows([1, 1, 1, 1, 1, 1, 0, 0]), rows([1, 0, 0, 0, 0, 0, 0, 1]))
+    found = between(rows([1, 1, 1, 1, 1, 1, 0, 0]), rows([1, 0, 0, 0, 0, 0, 0, 1]))
     assert (found.value, found.p, found.test) == (4 / 8, mcnemar(5, 1), "mcnemar")
     assert found.low == min(newcombe(1, 5, 1, 1)[0], exact_interval(5, 1, 8)[0])
     assert found.high == max(newcombe(1, 5, 1, 1)[1], exact_interval(5, 1, 8)[1])
@@ -100,43 +116,51 @@ def test_the_exact_interval_and_the_exact_test_agree(first, second, others):
 def test_equal_methods_are_not_distinguishable(runs):
     one = seeds([100])
     first, second = (np.repeat(one, count, axis=0) for count in runs)
-    found = difference(first, second)
+    found = between(first, second)
     assert (found.value, found.p) == (0.0, 1.0)
     assert found.low <= 0 <= found.high
 
 
 def test_the_bootstrap_is_scipys():
     first, second = seeds([200, 210, 190], noise=1), seeds([180, 170], noise=2)
-    found = difference(first, second)
+    found = between(first, second)
     each = first.mean(axis=0) - second.mean(axis=0)
     scipys = stats.bootstrap((each,), np.mean, method="percentile", n_resamples=9_999, rng=np.random.default_rng(3))
-    welch = stats.ttest_ind(first.mean(axis=1), second.mean(axis=1), equal_var=False)
-    seeds_low, seeds_high = welch.confidence_interval()
+    seeds_low, seeds_high, p = t_test(first, second)
     low, high = scipys.confidence_interval
     assert found.low == pytest.approx(min(low, seeds_low), abs=0.004)  # two bootstraps differ by as much
     assert found.high == pytest.approx(max(high, seeds_high), abs=0.004)
-    assert found.p >= welch.pvalue - 1e-12
+    assert found.p >= p - 1e-12
 
 
-def test_where_seeds_decide_the_test_is_welchs():
-    first, second = seeds([200, 240, 220]), seeds([170, 150])  # thousands of images apart, hardly any seeds
-    welch = stats.ttest_ind(first.mean(axis=1), second.mean(axis=1), equal_var=False)
-    found = difference(first, second)
-    assert (found.p, found.test) == (pytest.approx(welch.pvalue), "bootstrap and Welch")
-    bounds = welch.confidence_interval()
-    assert (found.low, found.high) == pytest.approx((bounds.low, bounds.high))
+@pytest.mark.parametrize("theirs", [[170, 150], [160, 160], [150]])
+def test_where_seeds_decide_it_is_a_t_test_on_them(theirs):
+    first, second = seeds([200, 240, 220]), seeds(theirs)  # thousands of images apart, hardly any seeds
+    found = between(first, second)
+    assert (found.low, found.high, found.p) == pytest.approx(t_test(first, second))
+    assert found.test == "bootstrap and t"
 
 
-def test_a_single_seed_is_taken_to_spread_as_the_others():
-    first, second = seeds([200, 240, 220]), seeds([150])
-    spread = np.std(first.mean(axis=1), ddof=1)
-    t = (first.mean() - second.mean()) / (spread * math.sqrt(1 / 3 + 1))
-    found = difference(first, second)
-    assert (found.p, found.test) == (pytest.approx(2 * stats.t.sf(t, 2)), "bootstrap and Student")
+def test_seeds_that_spread_alike_are_put_to_students_test():
+    first, second = seeds([200, 240, 220]), seeds([170, 130, 150])
+    students = stats.ttest_ind(first.mean(axis=1), second.mean(axis=1))
+    assert between(first, second).p == pytest.approx(students.pvalue)
+
+
+def test_other_rows_tell_how_much_seeds_differ():
+    few, many = [[0.50, 0.52], [0.40, 0.42]], [[0.50, 0.52], [0.40, 0.42], [0.3, 0.32, 0.34], [0.2]]
+    assert seed_spread(few) == (pytest.approx(0.02 / math.sqrt(2)), 2)
+    assert seed_spread(many).freedom == 4
+    assert seed_spread(many).deviation == pytest.approx(math.sqrt((2 * 0.0002 + 2 * 0.0004) / 4))
+    assert seed_spread([[0.5], [0.4]]) is None
+    first, second = seeds([200, 208], n=400), seeds([160, 168], n=400)
+    shares = [one.mean(axis=1).tolist() for one in (first, second)]
+    alone, among = seed_spread(shares), seed_spread([*shares, [0.3, 0.32], [0.1, 0.12], [0.2, 0.22]])
+    assert difference(first, second, among).p < difference(first, second, alone).p
 
 
 def test_a_tie_among_seeds_is_not_the_absence_of_seed_variance():
-    found = difference(seeds([100, 100], n=200), seeds([74], n=200))
+    found = between(seeds([100, 100], n=200), seeds([74], n=200))
     t = (26 / 200) / (1 / 200 * math.sqrt(1 / 2 + 1))  # both sides spread by one image
     half = stats.t.ppf(0.975, 1) / 200 * math.sqrt(3 / 2)
     assert found.p == pytest.approx(2 * stats.t.sf(t, 1))
@@ -144,54 +168,48 @@ def test_a_tie_among_seeds_is_not_the_absence_of_seed_variance():
 
 
 def test_ties_on_both_sides_are_a_spread_of_one_image_each():
-    found = difference(seeds([100, 100], n=200), seeds([92, 92], n=200))
-    welch = stats.ttest_ind_from_stats(0.5, 1 / 200, 2, 0.46, 1 / 200, 2, equal_var=False)
-    assert found.p == pytest.approx(welch.pvalue)  # 0.015, of the images 0.008
-
-
-def test_a_tie_proves_as_much_as_seeds_an_image_apart():
-    tie = difference(seeds([100, 100], n=200), seeds([92, 92], n=200))
-    apart = difference(seeds([101, 100], n=200), seeds([93, 92], n=200))
-    assert apart.p == pytest.approx(tie.p)
+    found = between(seeds([100, 100], n=200), seeds([92, 92], n=200))
+    students = stats.ttest_ind_from_stats(0.5, 1 / 200, 2, 0.46, 1 / 200, 2)
+    assert found.p == pytest.approx(max(students.pvalue, 2 * 0.5**8))
 
 
 @given(st.integers(1, 30), st.data())
 def test_equal_accuracies_are_never_distinguishable(n, data):
     count = data.draw(st.integers(0, n))
     first, second = (seeds([count] * data.draw(st.integers(1, 3)), n, noise=noise) for noise in (1, 2))
-    assert difference(first, second).p == 1.0
+    assert between(first, second).p == 1.0
 
 
 def test_where_images_decide_seeds_alone_prove_nothing():
     first, second = rows([1, 1, 1, 0], [1, 1, 1, 0]), rows([1, 1, 0, 0], [1, 1, 0, 0])  # every seed agrees
-    found = difference(first, second)
+    found = between(first, second)
     assert found.p == 1.0  # one image differs
     assert found.value == 0.25
 
 
 def test_a_handful_of_images_cannot_be_significant():
-    found = difference(np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool))
+    found = between(np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool))
     assert found.p == 2 * 0.5**4
     assert found.value == 1.0
 
 
 def test_a_clear_difference_is_found():
-    found = difference(seeds([300, 302, 301], noise=1), seeds([200, 203, 201], noise=2))
+    found = between(seeds([300, 302, 301], noise=1), seeds([200, 203, 201], noise=2))
     assert found.p < 0.001
     assert 0.15 < found.low < found.value < found.high < 0.35
 
 
 def test_the_bootstrap_is_reproducible_and_blind_to_the_order_of_images():
     first, second = seeds([200, 210], noise=1), seeds([190, 185], noise=2)
-    found = difference(first, second)
+    found = between(first, second)
     shuffled = random.Random(0).sample(range(400), 400)
-    assert difference(first, second) == found
-    assert difference(first[:, shuffled], second[:, shuffled]) == found
+    assert between(first, second) == found
+    assert between(first[:, shuffled], second[:, shuffled]) == found
 
 
 def test_swapping_sides_mirrors_the_result():
     first, second = seeds([200, 210], noise=1), seeds([190, 185, 180], noise=2)
-    found, mirrored = difference(first, second), difference(second, first)
+    found, mirrored = between(first, second), between(second, first)
     assert mirrored.value == pytest.approx(-found.value)
     assert (-mirrored.high, -mirrored.low) == pytest.approx((found.low, found.high), abs=0.004)
     assert mirrored.p == pytest.approx(found.p, abs=0.02)
@@ -202,7 +220,7 @@ def test_false_alarms_are_as_rare_as_promised():
     alarms = 0
     for _ in range(200):
         chance = generator.beta(2, 2, size=300)
-        alarms += difference(*(generator.random((3, 300)) < chance for _ in range(2))).p < 0.05
+        alarms += between(*(generator.random((3, 300)) < chance for _ in range(2))).p < 0.05
     assert alarms <= 0.05 * 200 + 3 * math.sqrt(0.05 * 0.95 * 200)
 
 
