@@ -62,8 +62,8 @@ def _legend(groups: Sequence[Group]) -> str:
     )
     methods = (
         "several seeds, about the methods: a bootstrap over images and a t-test over seeds (a row's spread is what all"
-        " rows show, or its own if that is larger), which must both agree; the hull of their 95% intervals and the larger"
-        " p"
+        " rows show, or its own if that is larger), which must both agree; the hull of their 95% intervals, and the"
+        " larger p"
     )
     parts = {models: "mcnemar" in tests, methods: bool(tests - {"mcnemar"})}
     found = "; ".join(text for text, wanted in parts.items() if wanted)
