@@ -1,6 +1,7 @@
 """The fast engine: a stand-in attacks, and what falls is confirmed by the model itself."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from fatbench.evaluation.measuring import measuring
 from fatbench.evaluation.scores import Exam
 from fatbench.models.classifier import Classifier
 from fatbench.threat import Linf
-from tests.evaluation.autoattack.subjects import Subject, fitted
+from tests.evaluation.autoattack.subjects import Subject, fitted, trained
 
 HAS_BF16 = any(way.arithmetic == "bf16" for way in ways(torch.device("cpu")))
 
@@ -118,6 +119,13 @@ def test_the_fast_engine_says_what_it_did_and_agrees(digits: Subject) -> None:
     assert fast.attack["batch_size"] == 40
     assert (fast.standing != exact.standing).sum() <= 1
     assert 0 < fast.standing.sum() < 40
+
+
+@pytest.mark.slow  # four minutes: every iteration of every attack, twice
+def test_counts_stay_within_a_fifth_of_a_point_on_the_whole_test_set(tmp_path: Path) -> None:
+    subject = trained(tmp_path, 497)
+    found = {engine: subject.sit(batch_size=250, engine=engine).standing.sum() for engine in ("exact", "fast")}
+    assert abs(found["fast"] - found["exact"]) <= 1  # of 497
 
 
 class Disagreeing(StandIn):
