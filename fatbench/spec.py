@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -36,7 +37,11 @@ def parse_eps(text: object) -> str:
     Raises:
         ValueError: it is not a number in (0, 1e6].
     """
-    written = str(text).replace(" ", "")[:60]
+    return _canonical_eps(str(text).replace(" ", "")[:60])
+
+
+@lru_cache(maxsize=256)  # ten thousand records have a few radii among them
+def _canonical_eps(written: str) -> str:
     numerator, _, denominator = written.partition("/")
     if not _EPS.fullmatch(written) or (denominator and not int(denominator)):
         raise ValueError(f"eps is a number or a fraction such as 8/255, not '{written}'")
@@ -196,7 +201,7 @@ class RunSpec(BaseModel):
     target: str | None = None  # stop once the validation probe reaches it: "pgd-10>=0.45"
 
     eval_engine: EvalEngine = "exact"
-    eval_precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = {}
+    eval_precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = Field(default_factory=dict)
     on_overfitting: OnOverfitting = "continue"
     select: Select = "last"
     select_on: str = "pgd-10"  # of the validation images
@@ -279,6 +284,7 @@ class RunSpec(BaseModel):
         return "-".join([*parts, self.digest])
 
 
+@lru_cache(maxsize=1024)
 def short_name(name: str) -> str:
     """Return what a method, model or dataset is called in a table: a path's stem, safe in a file name."""
     last = PurePath(name).name.replace(".py:", "-").removesuffix(".npz")

@@ -1,9 +1,12 @@
 """`fatbench compare`: many records, one honest table for each group that compares."""
 
+from __future__ import annotations
+
+import gc
 import glob
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,9 +15,12 @@ from rich.text import Text
 from fatbench import record
 from fatbench.cli.complaint import say
 from fatbench.errors import UsageError
-from fatbench.report import comparison, limits, regression, render
-from fatbench.report.comparison import Group
-from fatbench.report.loaded import Run
+from fatbench.record import Record
+
+if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` has no use for them
+    from fatbench.report import regression
+    from fatbench.report.comparison import Group
+    from fatbench.report.loaded import Run
 
 REGRESSION, NOTHING_TO_COMPARE = 3, 5
 
@@ -55,6 +61,8 @@ def compare(
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> int:
     """Tabulate results: seeds aggregated, what does not compare kept apart."""
+    from fatbench.report import comparison, limits, regression
+
     bounds = [limits.parse_limit(text) for text in fail_if or []]
     _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
     if paired and per_seed and format_ is Format.CSV:
@@ -69,6 +77,8 @@ def compare(
 
 
 def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
+    from fatbench.report import limits
+
     if bounds and not baseline:
         raise UsageError("--fail-if compares with --baseline RESULT.json")
     if baseline and not bounds:
@@ -78,6 +88,8 @@ def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> Non
 
 
 def _print(groups: list[Group], format_: Format, checks: list[regression.Check] | None, *, per_seed: bool) -> None:
+    from fatbench.report import render
+
     if format_ is Format.TABLE:
         console = Console()
         for table in render.tables(groups, per_seed=per_seed):
@@ -98,6 +110,8 @@ def _print(groups: list[Group], format_: Format, checks: list[regression.Check] 
 
 def _verdict(checks: list[regression.Check]) -> int:
     """Return the exit code, and say on stderr why it is not 0."""
+    from fatbench.report import regression
+
     why = regression.nothing_compared(checks)
     if why:
         return say(why, NOTHING_TO_COMPARE)
@@ -106,7 +120,22 @@ def _verdict(checks: list[regression.Check]) -> int:
 
 
 def _load(names: list[str]) -> list[Run]:
-    return [Run(record.load(path), path) for path in _paths(names)]
+    from fatbench.report.loaded import Run
+
+    paths = _paths(names)
+    # Thousands of records are millions of objects, all of which stay: going through them again and again would take
+    # the collector longer than it takes to read them.
+    gc.disable()
+    try:
+        return [Run(_without_history(record.load(path)), path) for path in paths]
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _without_history(whole: Record) -> Record:
+    """The record less the bulk of it, which no table shows."""
+    return whole.model_copy(update={"history": []})
 
 
 def _split(names: list[str] | None) -> list[str]:

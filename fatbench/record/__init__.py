@@ -3,8 +3,6 @@
 Records come from strangers: they are validated on reading, and nothing in them is ever executed.
 """
 
-# ruff: noqa: RUF012  (pydantic copies a default for every record; ruff does not see that `Part` is pydantic's)
-
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -97,14 +95,14 @@ class Record(Part):
     throughput: Throughput | None = None  # since schema 2
     compute: Compute | None = None  # since schema 2
     energy_joules: Quantity | None = None  # of the GPU while it trained; since schema 2
-    memory: dict[str, Count] = {}  # bytes at the peak
-    history: list[Probe] = []
-    scores: dict[str, Score] = {}
-    events: list[Event] = []
+    memory: dict[str, Count] = Field(default_factory=dict)  # bytes at the peak
+    history: list[Probe] = Field(default_factory=list)
+    scores: dict[str, Score] = Field(default_factory=dict)
+    events: list[Event] = Field(default_factory=list)
     diagnostics: Diagnostics | None = None  # since schema 3
     selection: Selection | None = None  # since schema 3
     environment: Environment | None = None
-    artefacts: dict[str, str] = {}  # name -> path beside the record
+    artefacts: dict[str, str] = Field(default_factory=dict)  # name -> path beside the record
     error: str | None = None
 
     @field_validator("schema_version")
@@ -125,8 +123,15 @@ def save(record: Record, folder: Path, name: str | None = None) -> Path:
         ResourceError: the folder cannot be written.
     """
     path = folder / (name or f"{record.id}.json")
-    write_atomically(path, (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
+    write_atomically(path, _text(record).encode())
     return path
+
+
+def _text(record: Record) -> str:
+    """The record as JSON, each probe on a line and without its defaults: of a long run they would be most of it."""
+    head = record.model_dump_json(by_alias=True, indent=1, exclude={"history"}).removesuffix("\n}")
+    probes = ",\n".join(f"  {probe.model_dump_json(exclude_defaults=True)}" for probe in record.history)
+    return f'{head},\n "history": [\n{probes}\n ]\n}}\n'
 
 
 def load(path: Path) -> Record:

@@ -16,7 +16,14 @@ Fact = bool | int | float | str
 class Part(BaseModel):
     """Strict, closed and immutable: what it does not know or cannot be is refused."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        defer_build=True,  # until a record is read: building all of them would be a third of `fatbench --help`
+    )
 
 
 class Score(Part):
@@ -25,16 +32,16 @@ class Score(Part):
     correct: Count
     total: Annotated[int, Field(gt=0, le=LARGEST)]
     seconds: Seconds = 0.0
-    attack: dict[str, Fact] = {}  # what exactly was run: version, steps, seed, batch size
-    survivors: dict[str, Count] = {}  # AutoAttack: images still right after each of its parts
-    part_seconds: dict[str, Seconds] = {}  # AutoAttack: what each of its parts took; since schema 3
-    warnings: list[str] = []
+    attack: dict[str, Fact] = Field(default_factory=dict)  # what exactly was run: version, steps, seed, batch size
+    survivors: dict[str, Count] = Field(default_factory=dict)  # AutoAttack: images still right after each of its parts
+    part_seconds: dict[str, Seconds] = Field(default_factory=dict)  # AutoAttack: likewise; since schema 3
+    warnings: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.correct > self.total:
             raise ValueError(f"{self.correct} correct out of {self.total}")
-        if max(self.survivors.values(), default=0) > self.total:
+        if self.survivors and max(self.survivors.values()) > self.total:
             raise ValueError(f"more survivors than the {self.total} images attacked")
         return self
 
@@ -102,8 +109,8 @@ class EngineInfo(Part):
 
     name: str
     precision: str
-    in_force: dict[str, bool] = {}  # part of the engine -> whether it is on
-    notes: dict[str, str] = {}  # part of the engine -> why it is not
+    in_force: dict[str, bool] = Field(default_factory=dict)  # part of the engine -> whether it is on
+    notes: dict[str, str] = Field(default_factory=dict)  # part of the engine -> why it is not
     compile_seconds: Seconds = 0.0
     capture_seconds: Seconds = 0.0
 
@@ -141,14 +148,14 @@ class Masking(Part):
     """Whether robustness may be no more than gradients that lead attacks nowhere."""
 
     verdict: Literal["none", "suspect"]
-    reasons: list[str] = []
-    shares: dict[str, float] = {}  # what was looked at, as fractions of the images
+    reasons: list[str] = Field(default_factory=list)
+    shares: dict[str, float] = Field(default_factory=dict)  # what was looked at, as fractions of the images
 
 
 class Diagnostics(Part):
     """What was looked at besides the scores, to know whether they can be relied on."""
 
-    findings: list[Finding] = []
+    findings: list[Finding] = Field(default_factory=list)
     masking: Masking | None = None  # None: not looked at
 
 
@@ -160,7 +167,7 @@ class Selection(Part):
     epoch: Count
     step: Count
     train_seconds: Seconds
-    last_scores: dict[str, Score] = {}
+    last_scores: dict[str, Score] = Field(default_factory=dict)
 
 
 class MethodInfo(Part):

@@ -32,7 +32,7 @@ def configuration(record: Record) -> Configuration:
     if "autoattack" not in spec.evaluations:  # no other attack has two engines
         without = without | {"eval_engine"}
     found: Configuration = {}
-    for field, value in spec:
+    for field, value in vars(spec).items():
         if field in without:
             continue
         if isinstance(value, dict):
