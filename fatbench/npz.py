@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from fatbench.errors import FatbenchError, UsageError
+from fatbench.regular import open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def read_arrays(
     Raises:
         UsageError: anything wrong with the file, naming the array at fault.
     """
-    with _open(path) as archive:
+    with open_regular(path) as file, _opened(file, path) as archive:
         members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
         names = wanted(list(members))
         size = sum(members[name].file_size for name in names)
@@ -36,11 +37,9 @@ def read_arrays(
         return {name: _read(archive, name, path) for name in names}
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def _opened(file: IO[bytes], path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+        return zipfile.ZipFile(file)
     # A broken directory of the archive fails in many ways: BadZipFile, ValueError, struct.error, ...
     except Exception:
         raise UsageError(f"{path} is not an .npz file, or is cut short: write it with numpy.savez_compressed") from None

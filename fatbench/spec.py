@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import reprlib
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import PurePath
@@ -28,6 +29,8 @@ _EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
 _PGD = re.compile(r"pgd-([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,3}))?")
 _LARGEST_SEED = 2**32 - 1
 _FLAGS = {"on_overfitting": "--on-co", "train_seconds": "--time-budget", "evaluations": "--eval", "seed": "--seeds"}
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _BOUNDS = {"gt": "is more than", "ge": "is at least", "lt": "is less than", "le": "is at most"}
 
 
@@ -315,7 +318,12 @@ def _problem_with_flag(error: ValidationError) -> str:
     if not field or wanted is None:
         return first_problem(error)
     flag = _FLAGS.get(field, f"--{field.replace('_', '-')}")
-    return f"{flag} {wanted}, not {problem['input']!r:.60}"
+    return f"{flag} {wanted}, not {_shown(problem['input'])}"
+
+
+def _shown(value: object) -> str:
+    """At most 60 characters of what a stranger gave: it may be huge, or nested without end."""
+    return f"{_REPR.repr(value):.60}"
 
 
 def first_problem(error: ValidationError) -> str:
@@ -326,5 +334,5 @@ def first_problem(error: ValidationError) -> str:
     return (
         message
         if problem["type"] == "value_error" or not where
-        else f"{where}: {message} (got {problem['input']!r:.60})"
+        else f"{where}: {message} (got {_shown(problem['input'])})"
     )

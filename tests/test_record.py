@@ -314,15 +314,15 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_is_no_record(tmp_path):
-    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read .*: it is a folder"):
         load(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    def refused(_path):
+    def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(UsageError, match=r"cannot read .*one\.json: Permission denied"):
         load(tmp_path / "one.json")
 

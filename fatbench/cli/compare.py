@@ -16,6 +16,7 @@ from fatbench import record
 from fatbench.cli.complaint import say
 from fatbench.errors import UsageError
 from fatbench.record import Record
+from fatbench.regular import is_folder, is_there
 
 if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` has no use for them
     from fatbench.report import regression
@@ -141,7 +142,7 @@ def _without_history(whole: Record) -> Record:
 def _split(names: list[str] | None) -> list[str]:
     """Return the files of options that may hold several, separated by commas."""
     return [
-        part for name in names or [] for part in ([name] if Path(name).exists() else name.split(",")) if part.strip()
+        part for name in names or [] for part in ([name] if is_there(Path(name)) else name.split(",")) if part.strip()
     ]
 
 
@@ -150,15 +151,15 @@ def _paths(names: list[str]) -> list[Path]:
     paths: list[Path] = []
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if is_folder(path):
             found = sorted(path.glob("*.json"))
-        elif path.exists() or not glob.has_magic(name):
+        elif is_there(path) or not glob.has_magic(name):
             found = [path]
         else:
             found = sorted(Path(match) for match in glob.glob(name))  # noqa: PTH207 - Path.glob takes no absolute one
-        if not found and not path.is_dir():  # artefacts lie in folders beside the records: results/* names them too
+        if not found and not is_folder(path):  # artefacts lie in folders beside the records: results/* names them too
             raise UsageError(f"no records match '{name}'; `fatbench run` writes them to results/")
-        paths += [file for file in found if not file.is_dir()]
+        paths += [file for file in found if not is_folder(file)]
     if not paths:
         raise UsageError(f"no records in {', '.join(names)}; `fatbench run` writes them to results/")
     return paths

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from fatbench.errors import FatbenchError, one_line
+from fatbench.errors import FatbenchError, ResourceError, one_line
 
 INTERNAL, INTERRUPTED = 1, 130
 
@@ -18,10 +18,19 @@ def complain(error: Exception, prefix: str = "") -> int:
     if os.environ.get("FATBENCH_DEBUG"):
         traceback.print_exception(error)
         return INTERNAL
+    if isinstance(error, (OSError, MemoryError)):  # the machine's limits, wherever they are met
+        return say(f"{prefix}{_limit(error)}", ResourceError.exit_code)
     where = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error}"
     place = f"{Path(where.filename).name}:{where.lineno}"
     return say(f"{prefix}internal error at {place}: {what} (FATBENCH_DEBUG=1 shows all)", INTERNAL)
+
+
+def _limit(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory: try it on less, or on a larger machine"
+    named = f" ({error.filename})" if error.filename else ""
+    return f"the system refuses: {error.strerror or error}{named}"
 
 
 def say(message: str, code: int) -> int:

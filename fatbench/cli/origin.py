@@ -10,6 +10,7 @@ from typing import Any
 from fatbench import models, record
 from fatbench.errors import UsageError
 from fatbench.record import Record
+from fatbench.regular import is_folder, open_regular
 
 _LARGEST = 2**24  # bytes of a safetensors header
 
@@ -20,14 +21,14 @@ def fingerprint(checkpoint: Path) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    try:
-        with checkpoint.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except IsADirectoryError:
+    if is_folder(checkpoint):
         remedy = f"give the file of the weights, such as {checkpoint / 'model.safetensors'}"
-        raise UsageError(f"{checkpoint} is a folder: {remedy}") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {checkpoint}: {error.strerror or error}") from None
+        raise UsageError(f"{checkpoint} is a folder: {remedy}")
+    with open_regular(checkpoint, models.LARGEST) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UsageError(f"cannot read {checkpoint}: {error.strerror or error}") from None
 
 
 def known_settings(checkpoint: Path) -> dict[str, Any]:
@@ -60,10 +61,10 @@ def _metadata(checkpoint: Path) -> dict[str, Any]:
     if checkpoint.suffix != ".safetensors":
         return {}
     try:
-        with checkpoint.open("rb") as file:
+        with open_regular(checkpoint, models.LARGEST) as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if size <= _LARGEST else {}
         metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, UsageError):
         return {}
     return metadata if isinstance(metadata, dict) else {}

@@ -10,12 +10,14 @@ from typing import Any
 
 from fatbench import data, methods, models, presets
 from fatbench.errors import UsageError
+from fatbench.regular import is_folder, is_there, read_regular
 from fatbench.spec import EvaluationRequest, RunSpec, build_spec, parse_request, parse_seconds
 
 DEFAULT_DATASET = "digits"
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
 DEFAULT_SELECTION = "pgd-10"
 _BUDGETS = {"epochs", "time_budget"}
+_LARGEST = 2**24  # bytes of a file of code
 _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
 
@@ -150,7 +152,7 @@ def _check_names(model: str, dataset: str) -> None:
     """Know a misspelt name before torch is imported; what is a path or a factory is looked at when it is needed."""
     if ":" not in model and not model.endswith(".py"):
         models.describe(model)
-    if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or Path(dataset).is_dir()):
+    if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or is_folder(Path(dataset))):
         data.describe(dataset)
 
 
@@ -166,9 +168,9 @@ def _own_source(name: str) -> str | None:
         places = [Path(folder) / inside for folder in sys.path]
         found = (one for place in places for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file())
         file = next(found, file)
-    if file.suffix != ".py" or not file.is_file():
+    if file.suffix != ".py" or not is_there(file):
         return None
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(file, _LARGEST)).hexdigest()
 
 
 def _assignment(text: str, described: Any) -> tuple[str | None, str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fatbench.errors import ResourceError, UsageError
+from fatbench.regular import is_folder, is_there
 from fatbench.spec import short_name
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays
 
 def _read_path(dataset: str) -> Arrays:
     path = Path(dataset).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         from fatbench.data.folder import read_folder
 
         return read_folder(path)
@@ -93,6 +94,6 @@ def _read_path(dataset: str) -> Arrays:
 
         return read_npz(path)
     if "/" in dataset or os.sep in dataset:
-        found = "is neither an .npz file nor a folder" if path.exists() else "does not exist"
+        found = "is neither an .npz file nor a folder" if is_there(path) else "does not exist"
         raise UsageError(f"{dataset} {found}: a dataset is one of {', '.join(names())}, or {_OWN}")
     raise UsageError(f"no dataset '{dataset}': there are {', '.join(names())}, or {_OWN}")

@@ -1,6 +1,6 @@
 """Dataset: the images of a run, split, on one device."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,7 +47,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same dataset, on `device`."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **tensors)  # type: ignore[arg-type]
 
     def test_subset(self, n: int | None) -> Tensor:
@@ -63,7 +64,7 @@ class Dataset:
             raise UsageError(f"a test subset has at least 1 image, not {n}")
         if n is None or n >= len(self.x_test):
             return torch.arange(len(self.x_test), device=self.x_test.device)
-        return self.test_order[:n]
+        return self.test_order[:n].clone()
 
     @cached_property
     def test_order(self) -> Tensor:

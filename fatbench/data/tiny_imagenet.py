@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from fatbench.data.arrays import Arrays, check
 from fatbench.data.images import decode, list_images
 from fatbench.errors import ResourceError, UsageError
+from fatbench.regular import read_regular
 
 _FOLDER = "tiny-imagenet-200"
 _SIZE = (64, 64)
@@ -35,9 +36,9 @@ def read_tiny_imagenet(root: Path) -> Arrays:
 
 
 def _read(folder: Path) -> Arrays:
-    classes = sorted(set((folder / "wnids.txt").read_text(encoding="utf-8").split()))
+    classes = sorted(set(_text(folder / "wnids.txt").split()))
     train_files = [list_images(folder / "train" / wnid / "images") for wnid in classes]
-    annotations = (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
+    annotations = _text(folder / "val" / "val_annotations.txt").splitlines()
     pairs = sorted(tuple(line.split("\t")[:2]) for line in annotations if line.strip())
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     test_files = [folder / "val" / "images" / name for name, _ in pairs]
@@ -48,3 +49,7 @@ def _read(folder: Path) -> Arrays:
         "y_test": np.array([label_of[wnid] for _, wnid in pairs], dtype=np.int64),
     }
     return check(raw, where=str(folder))
+
+
+def _text(path: Path) -> str:
+    return read_regular(path, 2**24).decode("utf-8")

@@ -1,5 +1,6 @@
 """CIFAR, SVHN and MNIST, read by torchvision from their official files, which it verifies and can fetch."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ def read_torchvision(name: str, root: Path, download: bool) -> Arrays:
         ResourceError: it is not there, damaged, or cannot be fetched.
     """
     source = _SOURCES[name]
-    if not download:
-        missing = next((file for file in source.files if not (root / file).exists()), None)
-        if missing is not None:
-            raise ResourceError(f"no {name} in {root}: {missing} is missing; add --download, {_ELSEWHERE}")
+    missing = next((file for file in source.files if not (root / file).exists()), None)
+    if missing is not None and not download:
+        raise ResourceError(f"no {name} in {root}: {missing} is missing; add --download, {_ELSEWHERE}")
     try:
-        return _read(source, root, download, where=name)
+        if not download:
+            return _read(source, root, download=False, where=name)
+        there = _read_if_sound(source, root, where=name) if missing is None else None
+        return there or _fetch(source, root, where=name)
     except MemoryError:
         raise
     # torchvision and what it calls fail in many ways: URLError, RuntimeError, EOFError, AssertionError, ...
@@ -61,6 +64,36 @@ def _read(source: _Source, root: Path, download: bool, where: str) -> Arrays:
         raw[f"x_{side}"] = np.asarray(images.data)
         raw[f"y_{side}"] = np.asarray(getattr(images, source.labels))
     return check(raw, where)
+
+
+def _read_if_sound(source: _Source, root: Path, where: str) -> Arrays | None:
+    try:
+        return _read(source, root, download=False, where=where)
+    except MemoryError:
+        raise
+    except Exception:  # in as many ways as above
+        return None
+
+
+def _fetch(source: _Source, root: Path, where: str) -> Arrays:
+    """Fetch into a folder of its own and read; only what torchvision's checksums and our reading found whole is moved.
+
+    torchvision by itself takes an MNIST for complete whose unpacking was interrupted.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as folder:
+        arrays = _read(source, Path(folder), download=True, where=where)
+        for file in source.files:
+            _replace(root / file, Path(folder) / file, Path(folder) / f"old-{Path(file).name}")
+    return arrays
+
+
+def _replace(place: Path, new: Path, old: Path) -> None:
+    """Put `new` in its place, and what was there out of the way: a folder cannot be renamed onto a full one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
 
 
 def _explain(name: str, source: _Source, root: Path, download: bool, error: Exception) -> str:

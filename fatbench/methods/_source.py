@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.errors import UsageError
+from fatbench.regular import read_regular
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 _ARTICLES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
+_LARGEST = 2**24  # bytes
 _GIVEN = ["model", "batch", "ctx"]
 Value = bool | int | float | str
 
@@ -91,11 +93,9 @@ def read(path: Path) -> Description:
         UsageError: the file cannot be read, or does not hold a method.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        source = read_regular(path, _LARGEST).decode("utf-8")
         tree = ast.parse(source)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deeply nested
         raise UsageError(f"{path} is not valid Python: {error}") from None
     function = _method_function(path, tree)
     docstring = ast.get_docstring(function) or ""

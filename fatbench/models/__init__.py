@@ -11,6 +11,8 @@ from fatbench.spec import Precision
 if TYPE_CHECKING:
     from fatbench.models.classifier import Classifier
 
+LARGEST = 2**37  # bytes of a checkpoint: no image classifier comes near
+
 _FACTORIES = {
     "small-cnn": "fatbench.models.small_cnn:small_cnn",
     "resnet18": "fatbench.models.resnet:resnet18",

@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fatbench.errors import UsageError
+from fatbench.regular import read_regular
 from fatbench.spec import Hyper, Norm, Precision, Schedule, first_problem
 
 FOLDER = Path(__file__).parent
 GENERIC = "images"  # for datasets that have no preset of their own
+_LARGEST = 2**20  # bytes
 
 
 class Preset(BaseModel):
@@ -55,12 +57,11 @@ def load(name: str) -> dict[str, Any]:
     """
     path = _locate(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Preset.model_validate(content).model_dump(exclude_unset=True)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(read_regular(path, _LARGEST).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # encoding, syntax, a number of thousands of digits, deep nesting
         raise UsageError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return Preset.model_validate(content).model_dump(exclude_unset=True)
     except ValidationError as error:
         raise UsageError(f"{path}: {first_problem(error)}") from None
 

@@ -34,6 +34,7 @@ from fatbench.record.parts import (
     Throughput,
     Timing,
 )
+from fatbench.regular import read_regular
 from fatbench.spec import RunSpec, first_problem
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
 SCHEMA = 3  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
 
+_LARGEST = 2**26  # bytes; thousands of epochs take a hundredth of that
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
 
 
@@ -140,10 +142,7 @@ def load(path: Path) -> Record:
     Raises:
         UsageError: the file is missing, unreadable, or not a fatbench record; the line says which.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    content = read_regular(path, _LARGEST)
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:

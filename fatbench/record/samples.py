@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FILE = "samples.npz"
 NOT_EVALUATED = -1
 STANDING = 0
+_MOST_PARTS = 127  # 8 bits tell them apart
 _LARGEST = 2**28  # bytes; a million images under twenty evaluations take 30 MB
 _PARTS = "parts "  # before an evaluation's name: the names of its parts
 _BROKEN_BY = "broken_by "  # likewise: by which of them
@@ -94,9 +95,9 @@ def load_samples(path: Path) -> Samples:
 
 def _outcome(name: str, arrays: Mapping[str, NDArray[Any]], images: int, path: Path) -> Outcome:
     parts, broken_by = arrays[_PARTS + name], arrays[_BROKEN_BY + name]
-    sound = (
-        parts.dtype.kind == "U" and parts.ndim == 1 and broken_by.dtype.str == "|i1" and broken_by.shape == (images,)
-    )
-    if not sound or (images and not -1 <= int(broken_by.min()) <= int(broken_by.max()) <= len(parts)):
+    named = parts.dtype.kind == "U" and parts.ndim == 1 and len(parts) <= _MOST_PARTS
+    if not (named and broken_by.dtype.str == "|i1" and broken_by.shape == (images,)):
+        raise UsageError(f"{path}: what it says about {name:.60} is damaged")
+    if images and not -1 <= int(broken_by.min()) <= int(broken_by.max()) <= len(parts):
         raise UsageError(f"{path}: what it says about {name:.60} is damaged")
     return Outcome(tuple(map(str, parts)), broken_by)

@@ -27,7 +27,7 @@ def test_unknown_names_and_paths(failure, tmp_path, monkeypatch):
         f"./notes.txt is neither an .npz file nor a folder: a dataset is one of {KNOWN}"
     )
     assert failure("gone.npz", UsageError) == "cannot read gone.npz: No such file or directory"
-    assert failure("a" * 300, UsageError) == f"cannot read {'a' * 300}: File name too long"
+    assert failure("a" * 300, UsageError) == f"no dataset '{'a' * 300}': there are {KNOWN}"
     assert failure("nul\0.npz", UsageError)
 
 

@@ -1,14 +1,19 @@
 """Official files through torchvision's own reading code, in miniature; their checksums are exchanged for ours."""
 
+import errno
+import gzip
 import hashlib
 import pickle
 import urllib.error
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
 import torchvision.datasets
+import torchvision.datasets.utils
 
 from fatbench import data
 from fatbench.errors import ResourceError
@@ -159,3 +164,72 @@ def test_svhn(tmp_path, monkeypatch, failure):
     assert failure("svhn", ResourceError, tmp_path) == (
         f"no svhn in {tmp_path}: test_32x32.mat is missing; add --download, {ELSEWHERE}"
     )
+
+
+@pytest.fixture
+def server(mnist, tmp_path, monkeypatch):
+    """What a server would give: the files of `mnist`, packed; `fetched` lists what was asked for."""
+    packed = {f"{path.name}.gz": gzip.compress(path.read_bytes()) for path in mnist.iterdir()}
+    sums = [(name, hashlib.md5(content).hexdigest()) for name, content in sorted(packed.items())]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(torchvision.datasets.utils, "_get_redirect_url", lambda url, max_hops: url)
+    fetched = []
+
+    def give(url, filename, chunk_size=0):
+        fetched.append(url.rpartition("/")[2])
+        content = packed[fetched[-1]]
+        Path(filename).write_bytes(content[: len(content) // 2] if len(fetched) == server.cut else content)
+        if len(fetched) == server.interrupted:
+            raise KeyboardInterrupt
+
+    server = SimpleNamespace(cut=0, interrupted=0, fetched=fetched, root=tmp_path / "new")
+    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", give)
+    return server
+
+
+def fetch(server):
+    return data.load("mnist", seed=0, data_dir=server.root, download=True)
+
+
+def test_a_download_is_fetched_once(server):
+    assert len(fetch(server).x_train) == 38
+    assert len(fetch(server).x_train) == 38
+    assert len(server.fetched) == 4
+    assert [path.name for path in server.root.iterdir()] == ["MNIST"]
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_an_interrupted_download_is_not_taken_for_complete(server, failure, at):
+    server.interrupted = at
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server)
+    assert list(server.root.iterdir()) == []
+    assert failure("mnist", ResourceError, server.root).startswith(f"no mnist in {server.root}: MNIST/raw is missing")
+    server.interrupted = 0
+    assert len(fetch(server).x_train) == 38
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_download_that_was_cut_short_fails_its_checksum(server, failure, at):
+    server.cut = at
+    line = failure("mnist", ResourceError, server.root, download=True)
+    assert line.startswith(f"cannot fetch mnist into {server.root} (")
+    assert list(server.root.iterdir()) == []
+
+
+def test_an_unpacking_that_was_interrupted_is_mended(server):
+    fetch(server)
+    half = server.root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    half.write_bytes(half.read_bytes()[:1000])
+    assert len(fetch(server).x_train) == 38
+    assert [path.name for path in server.root.iterdir()] == ["MNIST"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(server, failure, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", full)
+    assert "No space left on device" in failure("mnist", ResourceError, server.root, download=True)
+    assert list(server.root.iterdir()) == []
