@@ -55,7 +55,7 @@ def load(
 
     Raises:
         UsageError: no such dataset, or its content cannot be used; one line names the file and what is wrong.
-        ResourceError: a registered dataset is not there, damaged, or cannot be fetched.
+        ResourceError: a registered dataset is not there, damaged, behind a closed door, or cannot be fetched.
     """
     from fatbench.data.split import split
 
@@ -65,7 +65,8 @@ def load(
     except MemoryError:
         raise ResourceError(f"{dataset} does not fit into this machine's memory: make a smaller copy of it") from None
     except OSError as error:
-        raise UsageError(f"cannot read {error.filename or dataset}: {error.strerror or error}") from None
+        kind = ResourceError if dataset in _DESCRIPTIONS else UsageError  # the machine's folder, or a path that she gave
+        raise kind(f"cannot read {error.filename or dataset}: {error.strerror or error}") from None
 
 
 def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays:
