@@ -65,7 +65,7 @@ def load(
     except MemoryError:
         raise ResourceError(f"{dataset} does not fit into this machine's memory: make a smaller copy of it") from None
     except OSError as error:
-        kind = ResourceError if dataset in _DESCRIPTIONS else UsageError  # the machine's folder, or a path that she gave
+        kind = ResourceError if dataset in _DESCRIPTIONS else UsageError  # a path that she gave
         raise kind(f"cannot read {error.filename or dataset}: {error.strerror or error}") from None
 
 
