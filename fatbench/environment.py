@@ -10,6 +10,9 @@ import fatbench
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import Environment
 
+# In plain RuntimeErrors: of a CPU, of libraries on a GPU, of Metal.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+
 
 def resolve_device(name: str) -> str:
     """Return the device that `name` ("auto", "cpu", "cuda", "cuda:1", "mps") stands for here.
@@ -64,6 +67,21 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether it says that memory ended, of the device or of the machine."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps for tensors to come."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

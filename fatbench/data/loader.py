@@ -1,5 +1,6 @@
 """Loader: augmented batches of a training set that lies on the device, with no work on the host."""
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,12 @@ class Loader:
         self._x, self._y = F.pad(x, (pad,) * 4) if pad else x, y
         self._height, self._width = x.shape[2:]
         self._plan: tuple[int, Plan] | None = None
+
+    def resized(self, batch_size: int) -> "Loader":
+        """The same images, in batches of another size."""
+        other = copy.copy(self)
+        other.batch_size, other._plan = batch_size, None
+        return other
 
     def __len__(self) -> int:
         return len(self._x) // self.batch_size

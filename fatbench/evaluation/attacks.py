@@ -1,10 +1,13 @@
 """Clean accuracy, FGSM and PGD: which images a model still gets right."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fatbench.evaluation.constraints import check_attack
+from fatbench.evaluation.portion import parted
 from fatbench.models.classifier import Classifier
 from fatbench.ops import input_gradient_with
 from fatbench.threat import Ball
@@ -35,28 +38,37 @@ def survives_fgsm(model: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor
     return right & is_correct(model, z, y)
 
 
-def survives_pgd(model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int) -> Tensor:
+def survives_pgd(
+    model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int, at_once: int | None = None
+) -> Tensor:
     """(B,) whether each image is still right after every step of every restart of PGD on the cross-entropy.
 
     Each restart starts at a random point of the ball; an image that has fallen once is attacked no more, so the result
-    is the worst case over all points that the attack visited.
+    is the worst case over all points that the attack visited. `at_once` images go through the model together.
     """
-    standing = is_correct(model, x, y)
+    standing = parted(at_once, partial(is_correct, model), x, y)
     for _ in range(restarts):
         start = ball.project(x + ball.sample(x), x)  # for all: an image's noise depends on no other image's fate
-        alive = standing.nonzero().squeeze(1)
-        z = start[alive]
-        for _ in range(steps):
-            if not len(alive):
-                break
-            gradient, right = _gradient_and_verdict(model, z, y[alive])
-            alive, z, gradient = alive[right], z[right], gradient[right]
-            z = ball.step(z, gradient, PGD_ALPHA, x[alive])
-        if len(alive):
-            check_attack(z, x[alive], ball, "PGD")
-            alive = alive[is_correct(model, z, y[alive])]
-        standing = torch.zeros_like(standing).index_fill_(0, alive, True)
+        standing = parted(at_once, partial(_survives_restart, model, ball, steps), start, x, y, standing)
     return standing
+
+
+def _survives_restart(
+    model: Classifier, ball: Ball, steps: int, start: Tensor, x: Tensor, y: Tensor, standing: Tensor
+) -> Tensor:
+    """(B,) which of the images that stand still do after one run of PGD from `start`."""
+    alive = standing.nonzero().squeeze(1)
+    z = start[alive]
+    for _ in range(steps):
+        if not len(alive):
+            break
+        gradient, right = _gradient_and_verdict(model, z, y[alive])
+        alive, z, gradient = alive[right], z[right], gradient[right]
+        z = ball.step(z, gradient, PGD_ALPHA, x[alive])
+    if len(alive):
+        check_attack(z, x[alive], ball, "PGD")
+        alive = alive[is_correct(model, z, y[alive])]
+    return torch.zeros_like(standing).index_fill_(0, alive, True)
 
 
 def _gradient_and_verdict(model: Classifier, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

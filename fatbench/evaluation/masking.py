@@ -7,6 +7,7 @@ Wilson interval allows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.stats import binomtest
@@ -15,12 +16,14 @@ from torch import Tensor
 from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import is_correct, loss_gradient, survives_fgsm
 from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.portion import parted
 from fatbench.evaluation.scores import ATTACK_SEED, Exam
 from fatbench.evaluation.sitting import Sitting
 from fatbench.models.classifier import Classifier
 from fatbench.record import Masking
 from fatbench.spec import PGD, parse_evaluation
 from fatbench.statistics import wilson
+from fatbench.threat import Ball
 
 _GAP = 0.20  # of the images: broken by AutoAttack though PGD did not; honest models on digits reach 0.155, n = 200
 _GAP_OF_HALF = 0.05  # likewise, where AutoAttack leaves less than half of what PGD left
@@ -41,16 +44,25 @@ class Signs:
 
 def look_for_signs(exam: Exam, model: Classifier) -> Signs:
     """Return the signs on the exam's images; model and random generators stay as they were."""
-    found: list[list[Tensor]] = []
+    found: list[Tensor] = []
     with measuring(model), isolated_randomness(ATTACK_SEED, exam.x.device):
         for first in range(0, len(exam.x), exam.batch_size):
             x, y = (to_float(exam.x[first : first + exam.batch_size]), exam.y[first : first + exam.batch_size])
-            clean = is_correct(model, x, y)
-            noise = is_correct(model, exam.ball.project(x + exam.ball.sample(x), x), y)
-            gradient = loss_gradient(model, x, y).flatten(1)
-            lost = clean & ((gradient == 0).all(1) | ~gradient.isfinite().all(1))
-            found.append([clean, noise & clean, survives_fgsm(model, x, y, exam.ball), lost])
-    return Signs(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+            found.append(exam.portion.judge(len(y), partial(_look, exam.ball, model, x, y)))
+    return Signs(*torch.cat(found).cpu().unbind(1))
+
+
+def _look(ball: Ball, model: Classifier, x: Tensor, y: Tensor, size: int) -> Tensor:
+    """(B, 4) the signs on a batch, `size` images at once."""
+
+    def look(x: Tensor, y: Tensor, noisy: Tensor) -> Tensor:
+        clean = is_correct(model, x, y)
+        noise = is_correct(model, noisy, y)
+        gradient = loss_gradient(model, x, y).flatten(1)
+        lost = clean & ((gradient == 0).all(1) | ~gradient.isfinite().all(1))
+        return torch.stack([clean, noise & clean, survives_fgsm(model, x, y, ball), lost], dim=1)
+
+    return parted(size, look, x, y, ball.project(x + ball.sample(x), x))
 
 
 def verdict(signs: Signs, sittings: Mapping[str, Sitting]) -> Masking:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_fgsm, survives_pgd
 from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.portion import Portion, parted
 from fatbench.evaluation.sitting import Advance, Sitting, Watch, sitting_of
 from fatbench.models.classifier import Classifier
 from fatbench.record import Fact, Finding
@@ -18,13 +20,15 @@ from fatbench.spec import PGD, EvalEngine, parse_evaluation
 from fatbench.threat import Ball
 
 ATTACK_SEED = 0  # the same for every run, so that PGD starts from the same noise under every method
+Look = Callable[[Tensor, Tensor, int], Tensor]  # at a batch of images and labels, so many of them at once
 
 
 @dataclass(frozen=True)
 class Exam:
     """What models are scored on: labelled images, a threat model, and how many images at a time.
 
-    The batch size is part of what is run, as noise is drawn batch by batch.
+    The batch size is part of what is run, as noise is drawn batch by batch. Where memory ends, fewer images go through
+    the model at once, but noise is drawn for as many as before: the score is the same.
     """
 
     x: Tensor  # (N, C, H, W) uint8, on the model's device
@@ -54,30 +58,34 @@ class Exam:
             elif what == "clean":
                 sitting = self._clean(model, watch)
             elif what == "fgsm":
-                sitting = self._attacked(name, model, lambda x, y: survives_fgsm(model, x, y, self.ball), watch, {})
+                fgsm = partial(survives_fgsm, model, ball=self.ball)
+                sitting = self._attacked(name, model, in_portions(fgsm), watch, {})
             else:
                 sitting = self._pgd(name, what, model, watch)
+        sitting = replace(sitting, warnings=[*sitting.warnings, *self.portion.warnings])
         return sitting if sitting.seconds else replace(sitting, seconds=time.perf_counter() - started)
 
-    def _clean(self, model: Classifier, watch: Watch) -> Sitting:
-        finite: list[Tensor] = []
+    @cached_property
+    def portion(self) -> Portion:
+        """How many images have turned out to fit into memory at once."""
+        return Portion(self.batch_size, self.x.device)
 
-        def right(x: Tensor, y: Tensor) -> Tensor:
+    def _clean(self, model: Classifier, watch: Watch) -> Sitting:
+        def look(x: Tensor, y: Tensor) -> Tensor:
             logits = model(x)
-            finite.append(logits.isfinite().all(1))
-            verdict: Tensor = logits.argmax(1).eq(y) & finite[-1]
-            return verdict
+            finite = logits.isfinite().all(1)
+            return torch.stack([logits.argmax(1).eq(y) & finite, finite], dim=1)
 
         with torch.no_grad():
-            clean = self._verdicts(right, watch)
-        odd = len(clean) - int(torch.cat(finite).sum())
+            clean, finite = self._verdicts(in_portions(look), watch).unbind(1)
+        odd = len(clean) - int(finite.sum())
         text = f"NaN or infinite logits for {odd} of {len(clean)} images, which count as wrong: the weights are damaged"
         findings = [Finding(code="non-finite-logits", detail=text)] if odd else []
         return Sitting(("clean",), torch.where(clean, 0, 1).to("cpu", torch.int8), findings=findings)
 
     def _pgd(self, name: str, what: PGD, model: Classifier, watch: Watch) -> Sitting:
-        def survives(x: Tensor, y: Tensor) -> Tensor:
-            return survives_pgd(model, x, y, self.ball, steps=what.steps, restarts=what.restarts)
+        def survives(x: Tensor, y: Tensor, size: int) -> Tensor:
+            return survives_pgd(model, x, y, self.ball, steps=what.steps, restarts=what.restarts, at_once=size)
 
         facts: dict[str, Fact] = {"steps": what.steps, "restarts": what.restarts, "alpha": PGD_ALPHA, "loss": "ce"}
         return self._attacked(name, model, survives, watch, facts)
@@ -86,22 +94,22 @@ class Exam:
         self,
         name: str,
         model: Classifier,
-        survives: Callable[[Tensor, Tensor], Tensor],
+        survives: Look,
         watch: Watch,
         facts: dict[str, Fact],
     ) -> Sitting:
         standing = self._verdicts(survives, watch)
-        clean = self._verdicts(lambda x, y: is_correct(model, x, y), lambda _: None)
+        clean = self._verdicts(in_portions(partial(is_correct, model)), lambda _: None)
         return sitting_of(name, clean, standing, facts | self.facts)
 
-    def _verdicts(self, verdict: Callable[[Tensor, Tensor], Tensor], watch: Watch) -> Tensor:
-        """(N,) whom the verdict spares; images become float batch by batch, since all of them may not fit."""
-        spared = []
+    def _verdicts(self, look: Look, watch: Watch) -> Tensor:
+        """(N, ...) what it sees in the images, which become float batch by batch, since all of them may not fit."""
+        seen = []
         for first in range(0, len(self.x), self.batch_size):
             watch(Advance(first, len(self.x)))
-            chunk = slice(first, first + self.batch_size)
-            spared.append(verdict(to_float(self.x[chunk]), self.y[chunk]))
-        return torch.cat(spared)
+            x, y = to_float(self.x[first : first + self.batch_size]), self.y[first : first + self.batch_size]
+            seen.append(self.portion.judge(len(y), partial(look, x, y)))
+        return torch.cat(seen)
 
     def _autoattack(self, model: Classifier, watch: Watch, state: Path | None) -> Sitting:
         from fatbench.evaluation.autoattack import run_autoattack  # with a library that nothing else needs
@@ -129,3 +137,8 @@ class Exam:
             "seed": ATTACK_SEED,
             "batch_size": self.batch_size,
         }
+
+
+def in_portions(look: Callable[[Tensor, Tensor], Tensor]) -> Look:
+    """Return what looks at a batch a portion at a time; what it sees of an image must not depend on the others."""
+    return lambda x, y, size: parted(size, look, x, y)

@@ -58,7 +58,7 @@ def run(
             if trained is not None:
                 observer.resumed(journal.record)
             else:
-                with training_memory_explained(spec):
+                with training_memory_explained(spec, bench):
                     fit(bench, journal, observer)
             healthy = journal.record.budget.stopped_by != "diverged"
             if healthy:

@@ -1,13 +1,21 @@
 """Memory: how much a phase took at its peak, and running out of it said in one line with the remedy."""
 
+from __future__ import annotations
+
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
-from fatbench.environment import peak_memory
+from fatbench.environment import is_out_of_memory, peak_memory
 from fatbench.errors import ResourceError
+from fatbench.runner.room import fitting_batch_size
 from fatbench.spec import RunSpec
+
+if TYPE_CHECKING:
+    from fatbench.runner.bench import Bench
 
 
 def peaks(device: torch.device, phase: str) -> dict[str, int]:
@@ -16,10 +24,28 @@ def peaks(device: torch.device, phase: str) -> dict[str, int]:
 
 
 @contextmanager
-def training_memory_explained(spec: RunSpec) -> Iterator[None]:
-    """Name the batch size of training where memory ends inside."""
-    with _explained(f"training {spec.model} with --batch-size {spec.batch_size}: try {max(spec.batch_size // 2, 2)}"):
+def training_memory_explained(spec: RunSpec, bench: Bench | None = None) -> Iterator[None]:
+    """Name the batch size of training where memory ends inside, and one that fits; it is tried where there is a bench.
+
+    What was trained inside is gone then.
+    """
+    what = f"training {spec.model} with --batch-size {spec.batch_size}"
+    try:
         yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors for which there was no room
+        raise ResourceError(f"out of memory {what}: {_remedy(spec, bench)}") from None
+
+
+def _remedy(spec: RunSpec, bench: Bench | None) -> str:
+    if bench is None:
+        return f"try {max(spec.batch_size // 2, 2)}"
+    fitting = fitting_batch_size(bench)
+    if fitting is None:
+        return "no smaller one fits either; take a smaller --model or another --device"
+    return f"{fitting} fits here (one batch of it was tried)"
 
 
 @contextmanager
@@ -34,9 +60,7 @@ def evaluation_memory_explained(spec: RunSpec) -> Iterator[None]:
 def _explained(what: str) -> Iterator[None]:
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise ResourceError(f"out of memory {what}") from None
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):  # on a CPU torch raises a plain RuntimeError
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise ResourceError(f"out of memory {what}") from None
         raise

@@ -11,6 +11,7 @@ from torch import Tensor
 from fatbench.data.loader import to_float
 from fatbench.data.ranking import hash_priority
 from fatbench.evaluation.contract import find_breaches
+from fatbench.evaluation.portion import Portion
 from fatbench.evaluation.sitting import Advance, Sitting, joined
 from fatbench.record import Finding
 from fatbench.record.samples import NOT_EVALUATED, Outcome, Samples
@@ -107,8 +108,13 @@ def look_for_breaches(candidate: Candidate) -> list[Finding]:
     """
     first, data = slice(candidate.spec.eval_batch_size), candidate.dataset
     x, y = to_float(data.x_test[first]), data.y_test[first]
+    portion = Portion(len(y), candidate.device)
+
+    def look(size: int) -> list[Finding]:
+        return find_breaches(candidate.model, x[:size], y[:size], num_classes=data.num_classes, ball=candidate.ball)
+
     with candidate.clock.phase("evaluation"):
-        return find_breaches(candidate.model, x, y, num_classes=data.num_classes, ball=candidate.ball)
+        return portion.judge(len(y), look)
 
 
 def _sit(candidate: Candidate, name: str, images: int | None, watch: Callable[[Advance], None], state: Path) -> Sat:
