@@ -36,7 +36,6 @@ def _bounded() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, give_up)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
-    signal.alarm(PATIENCE)
     try:
         yield
     finally:
@@ -55,7 +54,9 @@ def answer(fatbench: Answer, _bounded: None, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(typer.main, "get_command", _once)
 
     def ask(*arguments: object, refused: bool = False, lacking: bool = False) -> Said:
+        signal.alarm(PATIENCE)
         said = fatbench(*arguments)
+        signal.alarm(0)
         assert "internal error" not in said.err, said.err
         assert all(letter.isprintable() or letter == "\n" for letter in said.out + said.err)
         if said.code == OK:
