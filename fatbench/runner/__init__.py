@@ -1,21 +1,28 @@
 """run(spec) -> Record: the only place where everything meets."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from fatbench.every import EVERY_EPOCH, Every
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
 from fatbench.runner.bench import Bench, set_up
 from fatbench.runner.fitting import fit
 from fatbench.runner.grading import grade, grade_last
-from fatbench.runner.journal import Journal, failures_recorded, open_journal
+from fatbench.runner.journal import Journal, failures_recorded, open_journal, reopened_journal
+from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
+from fatbench.runner.resuming import saved_run, stored_state
+from fatbench.runner.saved import Saved
+from fatbench.runner.saving import Saver
 from fatbench.runner.scoring import look_for_breaches
 from fatbench.runner.stored import finished_record, trained_journal
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec
+from fatbench.stop import Stop
 
 
 def run(
@@ -25,6 +32,9 @@ def run(
     data_dir: Path | None = None,
     download: bool = False,
     force: bool = False,
+    resume: bool = False,
+    every: Every = EVERY_EPOCH,
+    stop: Stop | None = None,
     calibration_seconds: float = 5.0,
     observer: Observer | None = None,
 ) -> Record:
@@ -34,40 +44,82 @@ def run(
     to the end, unless `force`. A diverged run returns too: its record says so. The record of an interrupted or failed
     run keeps what was earned.
 
+    The state of the training is kept beside the record, and with `resume` it is gone on from, mid-epoch too: on a CPU
+    the result is then, bit for bit, that of a run which was never interrupted.
+
     Once per process `calibration_seconds` go into the speed of this device, for the model FLOPs utilisation; 0 leaves
     that unknown.
 
     Raises:
-        FatbenchError: the run cannot be set up, or fails on the way.
-        KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted".
+        FatbenchError: the run cannot be set up, is being run by another process, or fails on the way; with `resume`,
+            what is stored is of another spec.
+        KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted". It is
+            Interrupted if `stop` asked for that, and the state has been kept.
     """
     observer = observer or Observer()
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
-    known = None if force else finished_record(bench, bench.method.description.sha256, output)
-    if known is not None:
-        observer.reused(known)
+
+    def stored() -> Record | None:
+        known = None if force else finished_record(bench, bench.method.description.sha256, output)
+        if known is not None:
+            observer.reused(known)
         return known
-    with threads(spec.threads or sensible_threads(bench)):
-        trained = None if force else trained_journal(bench, output)
-        journal = trained or open_journal(bench, output)
-        with failures_recorded(journal):
-            for breach in look_for_breaches(bench):  # before hours of training, not after
-                observer.remark(f"{breach.code}: {breach.detail}")
-            if trained is not None:
-                observer.resumed(journal.record)
-            else:
-                with training_memory_explained(spec, bench):
-                    fit(bench, journal, observer)
-            healthy = journal.record.budget.stopped_by != "diverged"
-            if healthy:
-                with evaluation_memory_explained(spec):
-                    grade(bench, journal, observer)
-                    grade_last(bench, journal, observer)
-                _calibrate(bench, journal, observer, calibration_seconds)
-            journal.close("finished" if healthy else "diverged")
+
+    known = stored()
+    if known is not None:  # it can be had while another process has it too, and from a folder that cannot be written
+        return known
+    with threads(spec.threads or sensible_threads(bench)), locked(output, spec.id):
+        known = stored()
+        return known or _run(
+            bench, output, observer, calibration_seconds, _Intent(force, resume, every, stop or Stop())
+        )
+
+
+class _Intent(NamedTuple):
+    """What to make of what is stored, and of this training's own state."""
+
+    force: bool
+    resume: bool
+    every: Every
+    stop: Stop
+
+
+def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
+    trained = None if intent.force else trained_journal(bench, output)
+    saved = saved_run(bench, output, observer) if intent.resume and trained is None else None
+    idle = stored_state(bench.spec, output, observer) if not (intent.resume or intent.force or trained) else None
+    journal = trained or (open_journal(bench, output) if saved is None else reopened_journal(bench, saved, output))
+    saver = Saver(journal, intent.every, intent.stop, stored_steps=0 if idle is None else idle.steps)
+    with failures_recorded(journal):
+        for breach in look_for_breaches(bench):  # before hours of training, not after
+            observer.remark(f"{breach.code}: {breach.detail}")
+        if trained is not None:
+            observer.resumed(journal.record)
+        else:
+            _say_where(observer, intent, saved, idle)
+            with training_memory_explained(bench.spec, bench):
+                fit(bench, journal, observer, saver, saved)
+        healthy = journal.record.budget.stopped_by != "diverged"
+        if healthy:
+            with evaluation_memory_explained(bench.spec):
+                grade(bench, journal, observer)
+                grade_last(bench, journal, observer)
+            _calibrate(bench, journal, observer, calibration_seconds)
+        journal.close("finished" if healthy else "diverged")
+    saver.discard()
     return journal.record
+
+
+def _say_where(observer: Observer, intent: _Intent, saved: Saved | None, idle: Saved | None) -> None:
+    """Say where the training begins, if it could begin elsewhere than one would think."""
+    if saved is not None:
+        observer.remark(f"goes on from step {saved.steps}, after {saved.train_seconds:.1f} s of training")
+    elif intent.resume:
+        observer.remark("no state to go on from: starts at the beginning")
+    elif idle is not None:
+        observer.remark(f"starts anew; --resume would go on from step {idle.steps} of an earlier process")
 
 
 def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: float) -> None:

@@ -2,13 +2,24 @@
 
 from typing import Any
 
+from pydantic import NonNegativeFloat, NonNegativeInt
+
 from fatbench.metering.energy import EnergyMeter
 from fatbench.metering.nvml import Gpu
 from fatbench.metering.throughput import Mark, throughput
 from fatbench.record import Compute, Event
+from fatbench.record.parts import Part
 from fatbench.runner.bench import Bench
 from fatbench.training.loop import Pulse, Training
 from fatbench.training.passes import BatchCost
+
+
+class Entries(Part):
+    """What an account holds of a training that is under way."""
+
+    marks: list[tuple[NonNegativeInt, NonNegativeFloat]]  # steps and seconds
+    joules: float | None
+    throttled: Event | None
 
 
 class Account:
@@ -21,16 +32,28 @@ class Account:
         self._gpu = Gpu(bench.device)
         self.energy = EnergyMeter(self._gpu)
         self._marks = [Mark(0, 0.0)]
-        self._slowdowns: set[str] = set()
-        self._slowed_at: Pulse | None = None
+        self._throttled: Event | None = None
+
+    def entries(self) -> Entries:
+        """What has been gathered so far; `carry` gives it to the account of a later process."""
+        return Entries(marks=list(self._marks), joules=self.energy.joules, throttled=self._throttled)
+
+    def carry(self, entries: Entries) -> None:
+        """Go on from what the account of an earlier process had gathered."""
+        self._marks = [Mark(*mark) for mark in entries.marks]
+        self._throttled = entries.throttled
+        self.energy.carry(entries.joules)
 
     def watch(self, pulse: Pulse) -> None:
         """Take note of where training stands and whether the device is slowed down."""
         self._marks.append(Mark(pulse.steps, pulse.train_seconds))
         slowdowns = self._gpu.slowdowns()
         if slowdowns:
-            self._slowed_at = self._slowed_at or pulse
-            self._slowdowns |= slowdowns
+            first = self._throttled or Event(
+                kind="throttled", step=pulse.steps, epoch=pulse.epoch, train_seconds=pulse.train_seconds
+            )
+            known = set(first.detail.split(", ")) if first.detail else set()
+            self._throttled = first.model_copy(update={"detail": ", ".join(sorted(known | slowdowns))})
 
     def effort(self, training: Training) -> dict[str, Any]:
         """What has been done so far, by field of the record."""
@@ -42,7 +65,7 @@ class Account:
 
     def settled(self, training: Training) -> dict[str, Any]:
         """What the training has come to, by field of the record."""
-        pace = throughput(self._marks, self._bench.spec.batch_size, throttled=bool(self._slowdowns))
+        pace = throughput(self._marks, self._bench.spec.batch_size, throttled=self._throttled is not None)
         return self.effort(training) | {
             "throughput": pace,
             "compute": self._compute(training.steps),
@@ -51,11 +74,7 @@ class Account:
 
     def events(self) -> list[Event]:
         """What a reader of the result must know of the device."""
-        at = self._slowed_at
-        if at is None:
-            return []
-        why = ", ".join(sorted(self._slowdowns))
-        return [Event(kind="throttled", step=at.steps, epoch=at.epoch, train_seconds=at.train_seconds, detail=why)]
+        return [] if self._throttled is None else [self._throttled]
 
     def _compute(self, steps: int) -> Compute | None:
         seconds = self._bench.clock.seconds("train")

@@ -13,6 +13,7 @@ from fatbench.record import Finding, MethodInfo, Record
 from fatbench.runner.bench import Candidate
 from fatbench.runner.grading import grade
 from fatbench.runner.journal import begin_journal, failures_recorded
+from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.runner.stored import finished_record, stopped_journal
@@ -52,7 +53,7 @@ def evaluate(
         observer.reused(known)
         return known
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
-    with threads(spec.threads or sensible_threads(candidate)):
+    with threads(spec.threads or sensible_threads(candidate)), locked(output, spec.id):
         stopped = None if force else stopped_journal(candidate, method.sha256, output)
         journal = stopped or begin_journal(candidate, method, output)
         if stopped:

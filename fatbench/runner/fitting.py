@@ -1,6 +1,7 @@
 """Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fatbench.environment import reset_peak_memory
 from fatbench.evaluation.measuring import isolated_randomness
@@ -14,21 +15,75 @@ from fatbench.runner.keeper import Keeper, Weights, weights_of
 from fatbench.runner.memory import evaluation_memory_explained, peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.overfitting import Sentinel
+from fatbench.runner.saved import Saved
+from fatbench.runner.saving import Saver
 from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
-from fatbench.training.loop import Enough, Pulse
+from fatbench.training.loop import Enough, Pulse, StoppedBy, Training
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import fast_kernels, prepare
+from fatbench.training.state import restore
 
 
-def fit(bench: Bench, journal: Journal, observer: Observer) -> None:
-    """Train, and save the weights that are to be scored; `journal.record.budget.stopped_by` says how it ended."""
+def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, saved: Saved | None = None) -> None:
+    """Train, and save the weights that are to be scored; `journal.record.budget.stopped_by` says how it ended.
+
+    Args:
+        bench: the run that is set up.
+        journal: of the run.
+        observer: hears how far it is.
+        saver: keeps its state.
+        saved: the state that it goes on from; None: from the beginning.
+
+    Raises:
+        FatbenchError: it cannot be trained, or its state is of another training.
+        Interrupted: it was asked to leave off.
+    """
     reset_peak_memory(bench.device)
     observer.stage("warming up")
     account = _warm_up(bench)
-    goal, sentinel, keeper = Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec)
+    watchers = Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec))
     with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
         training = bench.training()
         journal.note(engine=prepare(training, account.cost.updates, bench.spec))
+    if saved is not None:
+        restore(training, saved.training)
+        watchers.carry(saved)
+    saver.begin(bench, training, watchers.keeper, account)
+    observer.stage("training")
+    stopped_by = _train(bench, training, watchers, journal, observer, saver)
+    journal.note(memory=peaks(bench.device, "training"))
+    if stopped_by == "diverged":
+        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
+    else:
+        _keep_weights(bench, journal, watchers.keeper)
+    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
+    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Those who look at a training while it runs."""
+
+    account: Account
+    goal: Goal
+    sentinel: Sentinel
+    keeper: Keeper
+
+    def carry(self, saved: Saved) -> None:
+        """Let them know what those of an earlier process knew."""
+        history = saved.facts.record.history
+        for probe in history:
+            self.sentinel.look(probe)
+        kept = next(((probe, saved.kept) for probe in history if probe.step == saved.facts.kept_step), None)
+        self.keeper.carry(history[-1] if history else None, kept, overfitted=self.sentinel.overfitted)
+        self.account.carry(saved.facts.entries)
+
+
+def _train(
+    bench: Bench, training: Training, watchers: Watchers, journal: Journal, observer: Observer, saver: Saver
+) -> StoppedBy:
+    """Run the training, and settle its account however it ends."""
+    account = watchers.account
 
     def watch(pulse: Pulse) -> None:
         account.watch(pulse)
@@ -36,29 +91,21 @@ def fit(bench: Bench, journal: Journal, observer: Observer) -> None:
 
     def end_epoch(pulse: Pulse) -> Enough | None:
         with account.energy.paused(), evaluation_memory_explained(bench.spec):
-            probe = _probe(bench, pulse, goal.probes)
-            overfitted = sentinel.look(probe)
-            keeper.look(probe, overfitted=overfitted)
+            probe = _probe(bench, pulse, watchers.goal.probes)
+            overfitted = watchers.sentinel.look(probe)
+            watchers.keeper.look(probe, overfitted=overfitted)
         observer.probed(probe)
         journal.note_often(history=[*journal.record.history, probe], **account.effort(training))
         if overfitted and bench.spec.on_overfitting != "continue":
             return "overfitting"
-        return "target" if goal.reached(probe) else None
+        return "target" if watchers.goal.reached(probe) else None
 
-    observer.stage("training")
     try:
-        with fast_kernels(bench.spec), account.energy.on():
-            stopped_by = training.run(watch, end_epoch)
+        with fast_kernels(bench.spec), account.energy.on(), saver.stop.heeding():
+            return training.run(watch, end_epoch, saver.after_batch)
     finally:  # an interrupted or failed run has its account settled too
-        events = [*journal.record.events, *account.events(), *sentinel.events]
-        journal.note(**account.settled(training), events=events, target=goal.info)
-    journal.note(memory=peaks(bench.device, "training"))
-    if stopped_by == "diverged":
-        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
-    else:
-        _keep_weights(bench, journal, keeper)
-    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
-    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+        events = [*journal.record.events, *account.events(), *watchers.sentinel.events]
+        journal.note(**account.settled(training), events=events, target=watchers.goal.info)
 
 
 def _keep_weights(bench: Bench, journal: Journal, keeper: Keeper) -> None:

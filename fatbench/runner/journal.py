@@ -12,6 +12,7 @@ from fatbench.errors import FatbenchError, UsageError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
 from fatbench.runner.bench import Bench, Candidate, data_info
 from fatbench.runner.faults import own_faults_named
+from fatbench.runner.saved import Saved
 from fatbench.training.clock import Clock
 
 _IN_PROGRESS = "running-"  # before an artefact's name while an earlier result is still in force
@@ -79,11 +80,25 @@ class Journal:
         in_progress.unlink(missing_ok=True)
 
 
+def artefact_of(folder: Path, run_id: str, file: str) -> Path:
+    """Where the file of that name goes while the run is under way: beside a stored result's, where there is one."""
+    in_progress = _is_result(folder / f"{run_id}.json")
+    return folder / run_id / (f"{_IN_PROGRESS}{file}" if in_progress else file)
+
+
 def open_journal(bench: Bench, folder: Path) -> Journal:
     """Return the journal of a run that is about to begin, its first record written."""
     method = bench.method
     source = {"sha256": method.description.sha256, "source": method.source}
     return begin_journal(bench, MethodInfo(name=method.name, hyper=bench.spec.hyper, **source), folder)
+
+
+def reopened_journal(bench: Bench, saved: Saved, folder: Path) -> Journal:
+    """Return the journal of a run that goes on where it was saved, its record written; its clock has gone on too."""
+    bench.clock.carry(saved.facts.seconds)
+    journal = Journal(saved.facts.record, folder, bench.clock)
+    journal.note()
+    return journal
 
 
 def begin_journal(candidate: Candidate, method: MethodInfo, folder: Path) -> Journal:

@@ -31,6 +31,15 @@ class Keeper:
         if wanted:
             self._kept = probe, weights_of(self._model)
 
+    @property
+    def kept(self) -> tuple[Probe, Weights] | None:
+        """The weights that may be gone back to, and the probe that saw them."""
+        return self._kept
+
+    def carry(self, last: Probe | None, kept: tuple[Probe, Weights] | None, *, overfitted: bool) -> None:
+        """Go on from what an earlier process kept; its last probe saw an overfitted model or not."""
+        self._last, self._kept, self._last_healthy = last, kept, not overfitted
+
     def choose(self) -> tuple[Selection, Weights] | None:
         """Which weights are to be scored, and they; None for the last ones, which the model has."""
         if self._kept is None or self._last is None or self._kept[0].step == self._last.step:

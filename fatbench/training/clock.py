@@ -31,6 +31,11 @@ class Clock:
         self._charge(wait=wait)
         return self._seconds.get(phase, 0.0)
 
+    def by_phase(self) -> dict[str, float]:
+        """Seconds spent so far, by phase."""
+        self._charge()
+        return dict(self._seconds)
+
     def carry(self, seconds: Mapping[str, float]) -> None:
         """Add what an earlier process has spent, by phase."""
         for name, value in seconds.items():

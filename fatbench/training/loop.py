@@ -57,50 +57,69 @@ class Training:
     captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
     steps: int = 0  # optimiser steps taken
     batches: int = 0  # batches begun
-    _loss_steps: int = 0  # steps since the last epoch ended ...
-    _loss_sum: Tensor = field(init=False)  # ... and their losses' sum; on the device, seldom read
+    loss_steps: int = 0  # steps since the last epoch ended ...
+    loss_sum: Tensor = field(init=False)  # ... and their losses' sum; on the device, seldom read
     _seconds: float = 0.0  # of training, where the budget counts them
     _spent: bool = False
 
     def __post_init__(self) -> None:
-        self._loss_sum = torch.zeros((), device=self.ctx.step.device)
+        self.loss_sum = torch.zeros((), device=self.ctx.step.device)
 
-    def run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None]) -> StoppedBy:
+    def run(
+        self,
+        watch: Callable[[Pulse], None],
+        end_epoch: Callable[[Pulse], Enough | None],
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> StoppedBy:
         """Train until the budget is spent, the end of an epoch was enough or the run has diverged, and return which.
 
         Args:
             watch: called about once a second, on the clock, so it must be quick.
             end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says why the
                 run may end with it, or None.
+            after_batch: called on the clock when all about a batch is settled: the moment to keep a state, or to leave
+                off by an exception.
         """
         with self.clock.phase("train"):
-            stopped_by = self._run(watch, end_epoch)
+            stopped_by = self._run(watch, end_epoch, after_batch)
         self.optimizer.zero_grad()  # gradients lie in a captured graph's memory, which evaluation may want
         self.captured = None
         return stopped_by
 
-    def _run(self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None]) -> StoppedBy:
+    def _run(
+        self,
+        watch: Callable[[Pulse], None],
+        end_epoch: Callable[[Pulse], Enough | None],
+        after_batch: Callable[[], None],
+    ) -> StoppedBy:
         watched = time.perf_counter()
         self._advance()
         while not self._spent:
             epoch = self._epoch
             self.step_through_batch()
             at_epoch_end = self._epoch > epoch or self._spent
-            if not at_epoch_end and time.perf_counter() - watched < _WATCH_SECONDS:
-                continue
-            watched = time.perf_counter()
-            pulse = self.pulse()
-            if not math.isfinite(pulse.loss) or (at_epoch_end and not self._weights_finite()):
-                return "diverged"
-            watch(pulse)
-            if at_epoch_end:
-                self._loss_sum.zero_()
-                self._loss_steps = 0
-                with self.clock.phase("probe"):
-                    enough = end_epoch(pulse)
-                if enough:
-                    return enough
+            if at_epoch_end or time.perf_counter() - watched >= _WATCH_SECONDS:
+                watched = time.perf_counter()
+                stopped_by = self._look(watch, end_epoch if at_epoch_end else None)
+                if stopped_by:
+                    return stopped_by
+            after_batch()
         return self.budget.kind
+
+    def _look(
+        self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None] | None
+    ) -> StoppedBy | None:
+        """Tell those who watch where training stands, and return why it ends here, or None."""
+        pulse = self.pulse()
+        if not math.isfinite(pulse.loss) or (end_epoch and not self._weights_finite()):
+            return "diverged"
+        watch(pulse)
+        if end_epoch is None:
+            return None
+        self.loss_sum.zero_()
+        self.loss_steps = 0
+        with self.clock.phase("probe"):
+            return end_epoch(pulse)
 
     def pulse(self) -> Pulse:
         """Where training stands now; waits for the device."""
@@ -115,8 +134,17 @@ class Training:
             progress=progress,
             train_seconds=seconds,
             lr=self._lr(progress),
-            loss=float(self._loss_sum) / max(self._loss_steps, 1),
+            loss=float(self.loss_sum) / max(self.loss_steps, 1),
         )
+
+    @property
+    def counters(self) -> tuple[int, int, int]:
+        """Optimiser steps, batches, and steps since the last epoch ended: where training stands, on the host."""
+        return self.steps, self.batches, self.loss_steps
+
+    @counters.setter
+    def counters(self, counters: tuple[int, int, int]) -> None:
+        self.steps, self.batches, self.loss_steps = counters
 
     def step_through_batch(self) -> None:
         """Take every step that the method makes of the next batch, or as many as the budget has left."""
@@ -161,7 +189,7 @@ class Training:
             **{f"rate {index}": group["lr"] for index, group in enumerate(self.optimizer.param_groups)},
             "ctx.step": self.ctx.step,
             "ctx.progress": self.ctx.progress,
-            "loss": self._loss_sum,
+            "loss": self.loss_sum,
         }
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -171,12 +199,12 @@ class Training:
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            self._loss_sum.add_(loss.detach())
+            self.loss_sum.add_(loss.detach())
             yield
 
     def _count(self, steps: int) -> None:
         self.steps += steps
-        self._loss_steps += steps
+        self.loss_steps += steps
         self._advance()
 
     def _advance(self) -> None:

@@ -81,9 +81,9 @@ class Trial:
         torch.manual_seed(7)
         losses = []
         for _ in range(batches):
-            before = float(self.training._loss_sum)
+            before = float(self.training.loss_sum)
             self.training.step_through_batch()
-            losses.append(float(self.training._loss_sum) - before)
+            losses.append(float(self.training.loss_sum) - before)
         return losses
 
     def finish(self) -> dict[str, Tensor]:

@@ -206,7 +206,7 @@ def test_a_prepared_training_begins_as_one_that_is_not(name: str, graph: bool) -
     assert torch.equal(torch.get_rng_state(), before)
     assert (warm.training.captured is not None) == (graph and not warm.bench.method.description.not_capturable)
     assert all(parameter.grad is None for parameter in warm.bench.model.parameters())
-    assert (warm.training.steps, warm.training.batches, float(warm.training._loss_sum)) == (0, 0, 0.0)
+    assert (warm.training.steps, warm.training.batches, float(warm.training.loss_sum)) == (0, 0, 0.0)
     assert warm.run(2) == cold.run(2)
     assert_same(warm.state, cold.state)
 

@@ -1,0 +1,93 @@
+"""One process at a time for each run of a folder."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fatbench.errors import ResourceError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as tempfile names them
+_FAR = 2**30  # msvcrt locks bytes, and nobody could read the process's number in a locked one
+
+
+@contextmanager
+def locked(folder: Path, run_id: str) -> Iterator[None]:
+    """Keep other processes from writing the run `run_id` of this folder.
+
+    The lock is the operating system's, on folder/.<id>.lock: it goes with its process, however that ends. What killed
+    processes had half written is removed.
+
+    Raises:
+        ResourceError: another process has it, or the folder cannot be written.
+    """
+    path = folder / f".{run_id}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+    if handle is None:
+        raise ResourceError(f"{run_id} is being run by {_owner(path)}: wait for it, or choose another --output")
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, b"%d\n" % os.getpid())
+        _sweep(folder, run_id)
+        yield
+    finally:
+        with suppress(OSError):  # an open file cannot be removed on Windows: there it stays, unlocked
+            path.unlink()
+        os.close(handle)
+
+
+def _acquire(path: Path) -> int | None:
+    """Return a handle of the locked file, or None where it is another's."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _lock(handle):
+            os.close(handle)
+            return None
+        try:
+            mine = os.path.samestat(os.fstat(handle), path.stat())
+        except FileNotFoundError:
+            mine = False
+        if mine:
+            return handle
+        os.close(handle)  # its owner removed it between opening and locking: this is a file that nobody else sees
+
+
+def _lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.lseek(handle, _FAR, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _owner(path: Path) -> str:
+    try:
+        number = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        number = ""
+    return f"process {number}" if number.isdecimal() else "another process"
+
+
+def _sweep(folder: Path, run_id: str) -> None:
+    """Remove temporary files of this run, which only processes that were killed leave: see `write_atomically`."""
+    inside = folder / run_id
+    for file in [*folder.glob(f".{run_id}.json.*"), *inside.glob(".*"), *inside.glob("*/.*")]:
+        if _TEMPORARY.fullmatch(file.name):
+            with suppress(OSError):
+                file.unlink()

@@ -1,0 +1,363 @@
+"""Exact resume: a training that is left off at any batch and gone on with elsewhere ends as if nothing had been."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fatbench import methods
+from fatbench.errors import UsageError
+from fatbench.every import EVERY_EPOCH, Every, parse_every
+from fatbench.record import Record, load
+from fatbench.runner.observer import Observer
+from fatbench.runner.saved import BEFORE, FILE, read_saved
+from fatbench.spec import RunSpec
+from fatbench.stop import Interrupted, Stop
+from tests.runner.test_runner import make_spec, run, weights
+
+PER_EPOCH = 1200 // 128
+
+
+class AfterBatches(Stop):
+    """Asks the run to leave off after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self._left = batches
+        self.heeded = False
+
+    @property  # type: ignore[override]
+    def asked(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+class Remarks(Observer):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.stages: list[str] = []
+
+    def remark(self, text: str) -> None:
+        self.heard.append(text)
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+
+def leave_off(spec: RunSpec, folder: Path, batches: int, **options: object) -> None:
+    """Run until so many batches are done, then disturb what a new process would not have as it was."""
+    with pytest.raises(Interrupted):
+        run(spec, output=folder, stop=AfterBatches(batches - 1), **options)
+    disturb()
+
+
+def disturb() -> None:
+    torch.manual_seed(99)
+    torch.rand(3)
+    random.seed(99)
+    np.random.seed(99)  # noqa: NPY002
+
+
+def outcome(folder: Path, record: Record) -> tuple[object, ...]:
+    """All of a record that is no time."""
+    timeless = {"train_seconds": 0.0}
+    history = [probe.model_copy(update=timeless) for probe in record.history]
+    scores = {name: (score.correct, score.total, score.survivors) for name, score in record.scores.items()}
+    events = [event.model_copy(update=timeless) for event in record.events]
+    selection = record.selection and (record.selection.policy, record.selection.step)
+    return record.status, record.steps, record.data_passes, record.passes, history, scores, events, selection
+
+
+def assert_alike(a: Path, b: Path, spec: RunSpec) -> None:
+    mine, theirs = (load(folder / f"{spec.id}.json") for folder in (a, b))
+    assert outcome(a, mine) == outcome(b, theirs)
+    assert set(mine.artefacts) == set(theirs.artefacts)
+    left, right = weights(a, mine), weights(b, theirs)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+@pytest.mark.parametrize("method", methods.names())
+def test_every_method_goes_on_bit_for_bit_from_any_batch(tmp_path: Path, method: str, engine: str) -> None:
+    cheap = {"pgd-at": ["steps=2"], "trades": ["steps=2"], "free-at": ["replays=4"]}.get(method, [])
+    spec = make_spec(method, epochs=3, engine=engine, hyper=cheap, evaluate=["clean"])
+    run(spec, output=tmp_path / "a")
+    batches = 3 * PER_EPOCH // (4 if method == "free-at" else 1)
+    first = random.Random(f"{method} {engine}").randrange(1, batches - 1)
+    leave_off(spec, tmp_path / "b", first)
+    stopped = load(tmp_path / "b" / f"{spec.id}.json")
+    assert (stopped.status, stopped.budget.stopped_by) == ("interrupted", "interrupted")
+    remarks = Remarks()
+    run(spec, output=tmp_path / "b", resume=True, observer=remarks)
+    assert remarks.heard[0].startswith(f"goes on from step {first * (4 if method == 'free-at' else 1)}, after ")
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+    assert not list((tmp_path / "b" / spec.id).glob("*state*"))
+
+
+METHOD = """
+import random
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+def mine(model, batch, ctx):
+    x, y, ids = batch
+    seen = ctx.buffer("seen", like=x, rows=ctx.num_train)
+    noise = torch.randn_like(x) + random.gauss(0, 1) + np.random.normal() + np.random.rand() + random.random()
+    x_adv = ctx.ball.project(x + 0.1 * noise + 0.1 * seen[ids], x)
+    yield F.cross_entropy(model(x_adv), y) * (1 + ctx.progress) / (1 + 0.01 * ctx.step)
+    seen[ids] = x_adv - x
+"""
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv, self.bn, self.drop = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(0.2)
+        self.head = nn.Linear(512, num_classes)
+        self.register_buffer("average", torch.ones(8), persistent=False)
+
+    def forward(self, x):
+        maps = self.bn(self.conv(x))
+        if self.training:
+            self.average = 0.9 * self.average + 0.1 * maps.detach().mean((0, 2, 3)).abs()
+        return self.head(self.drop(torch.relu(maps / (0.1 + self.average.view(1, -1, 1, 1)))).flatten(1))
+"""
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "mine.py").write_text(METHOD)
+    (tmp_path / "net.py").write_text(NET)
+    spec = make_spec(str(tmp_path / "mine.py"), model=f"{tmp_path / 'net.py'}:Net", epochs=3, engine=engine)
+    run(spec, output=tmp_path / "a")
+    for batches in (5, 1, 8):  # three times, each in a process of its own as it were
+        leave_off(spec, tmp_path / "b", batches, resume=True)
+    assert read_saved(tmp_path / "b" / spec.id / FILE).steps == 14
+    run(spec, output=tmp_path / "b", resume=True)
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_weights_that_were_kept_are_kept_still(tmp_path: Path) -> None:
+    """The best weights were those of an epoch before the interruption."""
+    spec = make_spec("fgsm", epochs=5, select="best", select_on="fgsm", lr=0.4, schedule="constant")
+    whole = run(spec, output=tmp_path / "a")
+    assert whole.selection is not None
+    assert whole.selection.policy == "best"
+    leave_off(spec, tmp_path / "b", 4 * PER_EPOCH + 3)
+    assert load(tmp_path / "b" / f"{spec.id}.json").history == load(tmp_path / "b" / f"{spec.id}.json").history
+    run(spec, output=tmp_path / "b", resume=True)
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_overfitting_is_told_once_and_its_weights_are_restored(tmp_path: Path) -> None:
+    flags = {"eps": "0.3", "epochs": 14, "lr": 0.3, "schedule": "constant", "on_overfitting": "continue"}
+    spec = make_spec("fgsm", hyper=["alpha=1.25"], evaluate=["clean"], **flags)
+    whole = run(spec, output=tmp_path / "a")
+    leave_off(spec, tmp_path / "b", 13 * PER_EPOCH + 1)
+    run(spec, output=tmp_path / "b", resume=True)
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+    assert [event.kind for event in whole.events] == [e.kind for e in load(tmp_path / "b" / f"{spec.id}.json").events]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_a_time_budget_spans_restarts(tmp_path: Path, engine: str) -> None:
+    spec = make_spec("fgsm-rs", time_budget="0.8s", evaluate=[], engine=engine)
+    leave_off(spec, tmp_path, 12)
+    spent = read_saved(tmp_path / spec.id / FILE).train_seconds
+    assert 0 < spent < 0.8
+    record = run(spec, output=tmp_path, resume=True)
+    assert record.budget.stopped_by == "time"
+    assert 0.8 <= record.timing.train < 1.1
+    times = [probe.train_seconds for probe in record.history]
+    assert times == sorted(times)
+    assert record.history[0].train_seconds < spent  # that of the first process
+    assert record.history[-1].lr < 0.05 * record.spec.lr
+
+
+def test_what_was_spent_before_the_last_state_is_in_the_timing(tmp_path: Path) -> None:
+    spec = make_spec("standard", epochs=3, evaluate=[])
+    leave_off(spec, tmp_path, 2 * PER_EPOCH + 1)
+    before = load(tmp_path / f"{spec.id}.json").timing
+    after = run(spec, output=tmp_path, resume=True).timing
+    assert after.setup > before.setup > 0
+    assert after.probe > before.probe > 0
+    assert after.checkpoint > 0
+
+
+# Damage
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+def change_the_facts(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"fgsm-rs", b"fgsm-rz"))
+
+
+def replace_by_a_pickle(file: Path) -> None:
+    torch.save({"weights": torch.ones(3)}, file)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_a_bit, change_the_facts, replace_by_a_pickle])
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=["clean"])
+    run(spec, output=tmp_path / "a")
+    leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
+    folder = tmp_path / "b" / spec.id
+    assert (read_saved(folder / FILE).steps, read_saved(folder / BEFORE).steps) == (2 * PER_EPOCH + 4, 2 * PER_EPOCH)
+    damage(folder / FILE)
+    remarks = Remarks()
+    run(spec, output=tmp_path / "b", resume=True, observer=remarks)
+    assert "damaged" in remarks.heard[0]
+    assert remarks.heard[0].endswith(f"the state before it is whole, at step {2 * PER_EPOCH}")
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_without_a_whole_state_it_starts_at_the_beginning_and_says_so(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", epochs=2, evaluate=["clean"])
+    run(spec, output=tmp_path / "a")
+    leave_off(spec, tmp_path / "b", PER_EPOCH + 4)
+    for name in (FILE, BEFORE):
+        empty(tmp_path / "b" / spec.id / name)
+    remarks = Remarks()
+    run(spec, output=tmp_path / "b", resume=True, observer=remarks)
+    assert "no other state" in remarks.heard[0]
+    assert remarks.heard[1] == "no state to go on from: starts at the beginning"
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_a_state_holds_tensors_and_json_and_nothing_else(tmp_path: Path) -> None:
+    spec = make_spec("free-at", epochs=2, evaluate=[])
+    leave_off(spec, tmp_path, 2)
+    content = (tmp_path / spec.id / FILE).read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert set(header["__metadata__"]) == {"facts", "sha256"}
+    saved = read_saved(tmp_path / spec.id / FILE)
+    assert saved.facts.record.spec == spec
+    assert "buffer delta" in saved.training
+    assert any(name.endswith("momentum_buffer") for name in saved.training)
+
+
+# What is refused, and what is said
+
+
+def test_another_spec_is_refused_and_the_fields_that_differ_are_named(tmp_path: Path) -> None:
+    leave_off(make_spec("fgsm-rs", epochs=3, evaluate=[]), tmp_path, 5)
+    other = make_spec("fgsm-rs", epochs=4, lr=0.1, evaluate=[])
+    with pytest.raises(UsageError, match=r"differs in epochs \(3, not 4\), lr \(0.2, not 0.1\)"):
+        run(other, output=tmp_path, resume=True)
+    assert not (tmp_path / f"{other.id}.json").exists()
+    assert run(other, output=tmp_path).status == "finished"  # anew
+
+
+def test_a_state_in_anothers_place_is_refused(tmp_path: Path) -> None:
+    mine, other = (make_spec("fgsm-rs", epochs=epochs, evaluate=[]) for epochs in (3, 4))
+    for spec in (mine, other):
+        leave_off(spec, tmp_path, 5)
+    (tmp_path / other.id / FILE).replace(tmp_path / mine.id / FILE)
+    with pytest.raises(UsageError, match=r"another spec: epochs \(4, not 3\); without --resume it starts anew"):
+        run(mine, output=tmp_path, resume=True)
+
+
+def test_changed_data_and_another_torch_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (300, 8, 8), np.uint8)
+    arrays = {"x_train": x, "y_train": np.arange(300) % 3, "x_test": x[:60], "y_test": np.arange(60) % 3}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    spec = make_spec("standard", dataset=str(tmp_path / "mine.npz"), model="small-cnn", evaluate=["clean"], epochs=4)
+    leave_off(spec, tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "__version__", "99.0")
+        with pytest.raises(UsageError, match=r"it was trained on .* and here is .* with torch 99\.0"):
+            run(spec, output=tmp_path, resume=True)
+    np.savez(tmp_path / "mine.npz", **(arrays | {"x_test": x[100:160]}))
+    with pytest.raises(UsageError, match="the data changed meanwhile"):
+        run(spec, output=tmp_path, resume=True)
+
+
+def test_without_resume_it_starts_anew_and_says_that_it_need_not(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", epochs=2, evaluate=[])
+    leave_off(spec, tmp_path, PER_EPOCH + 3)
+    leave_off(spec, tmp_path, 2)  # not as far: the other state is worth more
+    assert read_saved(tmp_path / spec.id / FILE).steps == PER_EPOCH + 3
+    remarks = Remarks()
+    record = run(spec, output=tmp_path, observer=remarks)
+    assert remarks.heard == [f"starts anew; --resume would go on from step {PER_EPOCH + 3} of an earlier process"]
+    assert (record.status, record.steps) == ("finished", 2 * PER_EPOCH)
+    assert not list((tmp_path / spec.id).glob("*state*"))
+
+
+def test_a_result_stands_while_its_replacement_is_interrupted_and_resumed(tmp_path: Path) -> None:
+    spec = make_spec("standard", epochs=2, evaluate=["clean"])
+    first = run(spec, output=tmp_path)
+    leave_off(spec, tmp_path, 3, force=True)
+    assert load(tmp_path / f"{spec.id}.json") == first
+    second = run(spec, output=tmp_path, force=True, resume=True)
+    assert load(tmp_path / f"{spec.id}.json") == second
+    assert outcome(tmp_path, second) == outcome(tmp_path, first)
+    assert sorted(file.name for file in (tmp_path / spec.id).iterdir()) == ["model.safetensors", "samples.npz"]
+
+
+# How often
+
+
+@pytest.mark.parametrize(
+    ("text", "every"),
+    [
+        ("60s", Every(seconds=60)),
+        ("10m", Every(seconds=600)),
+        ("1e", EVERY_EPOCH),
+        ("25e", Every(epochs=25)),
+        ("none", Every()),
+    ],
+)
+def test_how_often_is_parsed(text: str, every: Every) -> None:
+    assert parse_every(text) == every
+
+
+@pytest.mark.parametrize("text", ["", "0e", "e", "1.5e", "never", "-1s", "0s"])
+def test_how_often_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="every 60s, 10m or 1e"):
+        parse_every(text)
+
+
+@pytest.mark.parametrize(("every", "states"), [(EVERY_EPOCH, 4), (Every(epochs=2), 2), (Every(seconds=1e-9), 36)])
+def test_states_are_written_as_often_as_is_asked_for_and_off_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: Every, states: int
+) -> None:
+    from fatbench.runner import saving
+
+    written: list[int] = []
+    write = saving.write_saved
+
+    def counted(saved: object, path: Path) -> None:
+        written.append(saved.steps)  # type: ignore[attr-defined]
+        write(saved, path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(saving, "write_saved", counted)
+    record = run(make_spec("standard", epochs=4, evaluate=[]), output=tmp_path, every=every)
+    assert len(written) == states
+    assert record.timing.checkpoint > 0
+    written.clear()
+    run(make_spec("standard", epochs=4, evaluate=[], seed=1), output=tmp_path, every=Every())
+    assert not written
