@@ -12,6 +12,7 @@ from fatbench.cli.compare import compare
 from fatbench.cli.complaint import INTERRUPTED, complain, say
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things, show
+from fatbench.cli.resume import resume
 from fatbench.cli.run import run
 from fatbench.cli.time import time_steps
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command(name="run")(run)
+app.command(name="resume")(resume)
 app.command(name="eval")(evaluate)
 app.command(name="compare")(compare)
 app.command(name="time")(time_steps)
@@ -52,7 +54,7 @@ def _options(
 def main() -> None:
     """Run the command line and exit.
 
-    0 ok, 1 internal, 2 usage, 3 regression, 4 invalid run, 5 nothing to compare, 6 resources, 130 Ctrl-C.
+    0 ok, 1 internal, 2 usage, 3 regression, 4 invalid run, 5 nothing to compare, 6 resources, 75 SIGTERM, 130 Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII gets "?" for "±", not a failure

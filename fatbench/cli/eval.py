@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from fatbench.cli.complaint import say
-from fatbench.cli.interruption import say_interrupted
+from fatbench.cli.interruption import heeding_signals, say_interrupted
 from fatbench.cli.origin import fingerprint, known_settings
 from fatbench.cli.resolve import Request, resolve
 from fatbench.cli.strict import doubts
@@ -114,10 +114,11 @@ def evaluate(
         typer.echo(f"[{spec.model_dump_json()}]")
         return
     options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
-    try:
-        result = _score(spec, checkpoint, quiet=quiet or json, **options)
-    except KeyboardInterrupt:
-        raise typer.Exit(say_interrupted(spec, output)) from None
+    with heeding_signals() as signals:
+        try:
+            result = _score(spec, checkpoint, quiet=quiet or json, **options)
+        except KeyboardInterrupt:
+            raise typer.Exit(say_interrupted(spec, output, signals.exit_code)) from None
     _print(result, output, json)
     raise typer.Exit(_say_doubts(result) if strict else 0)
 

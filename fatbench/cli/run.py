@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.console import Console
 
-from fatbench.cli.complaint import complain
-from fatbench.cli.interruption import say_interrupted
+from fatbench.cli.checkpoints import every_of
 from fatbench.cli.resolve import Request, resolve, validation_evaluation
-from fatbench.cli.strict import doubts
+from fatbench.cli.session import json_list, run_all
 from fatbench.cli.usual_eps import warn_about_eps
-from fatbench.errors import InvalidRunError, UsageError
-from fatbench.record import Record
-from fatbench.spec import RunSpec, Toggle, short_name, split_requests
+from fatbench.errors import UsageError
+from fatbench.spec import Toggle, split_requests
 
 
 def run(
@@ -103,6 +97,12 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing dataset.")] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of records.")] = Path("results"),
     force: Annotated[bool, typer.Option("--force", help="Run again what is stored already.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with runs that were interrupted; others start at the beginning.")
+    ] = False,
+    checkpoint_every: Annotated[
+        str, typer.Option(help="How often to keep the training's state: 60s, 10m, 1e (each epoch) or none.")
+    ] = "1e",
     json: Annotated[
         bool, typer.Option("--json", help="Print the records as JSON, and nothing else, to stdout.")
     ] = False,
@@ -114,6 +114,7 @@ def run(
         raise UsageError("--select-on says what is best: it goes with --select best")
     if epochs is not None and time_budget is not None:
         raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
+    every = every_of(checkpoint_every)
     flags: dict[str, Any] = {
         "dataset": dataset,
         "model": model,
@@ -150,76 +151,11 @@ def run(
     specs = resolve(request, device=resolve_device(device))
     warn_about_eps(specs[0])
     if dry_run:
-        typer.echo(_json_list(specs))
+        typer.echo(json_list(specs))
         return
-    options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
-    options["calibration_seconds"] = calibration
-    raise typer.Exit(_run_all(specs, json=json, quiet=quiet, strict=strict, **options))
-
-
-def _run_all(specs: list[RunSpec], *, json: bool, quiet: bool, strict: bool, **options: Any) -> int:
-    """Run every spec; one that fails does not take the others down. Return the worst exit code."""
-    console = Console()
-    records: list[Record] = []
-    code = 0
-    for spec in specs:
-        try:
-            result = _run_one(spec, quiet=quiet or json, **options)
-        except KeyboardInterrupt:
-            code = say_interrupted(spec, options["output"])
-            break
-        except Exception as error:
-            if len(specs) == 1:
-                raise
-            code = max(code, complain(error, f"{short_name(spec.method)} seed {spec.seed}: "))
-            continue
-        records.append(result)
-        if result.status == "diverged" or (strict and _say_doubts(result)):
-            code = max(code, InvalidRunError.exit_code)
-        if not json:
-            _print(console, result, options["output"])
-    if json:
-        typer.echo(_json_list(records))
-    elif len(records) > 1:
-        _print_comparison(console, records, options["output"])
-    return code
-
-
-def _run_one(spec: RunSpec, *, quiet: bool, **options: Any) -> Record:
-    from fatbench import runner
-    from fatbench.cli.progress import ProgressObserver
-
-    title = f"{short_name(spec.method)} seed {spec.seed}"
-    # What a user's own method or model prints is no result: stdout is for records and panels.
-    with redirect_stdout(sys.stderr), ProgressObserver(Console(stderr=True), title, quiet) as observer:
-        return runner.run(spec, observer=observer, **options)
-
-
-def _say_doubts(result: Record) -> bool:
-    """Say why the result is not to be relied on; return whether there was anything to say."""
-    found = doubts(result)
-    for doubt in found:
-        typer.echo(f"fatbench: {short_name(result.spec.method)} seed {result.spec.seed}: {doubt}", err=True)
-    return bool(found)
-
-
-def _print(console: Console, result: Record, output: Path) -> None:
-    from fatbench.report.panel import panel
-
-    console.print(panel(result, output / f"{result.id}.json"))
-
-
-def _print_comparison(console: Console, records: list[Record], output: Path) -> None:
-    from fatbench.report import comparison, render
-    from fatbench.report.loaded import Run
-
-    runs = [Run(result, output / f"{result.id}.json") for result in records]
-    for table in render.tables(comparison.compare(runs, sort=None, reference=None)):
-        console.print(table)
-
-
-def _json_list(things: Sequence[RunSpec | Record]) -> str:
-    return "[" + ",\n".join(thing.model_dump_json(by_alias=True) for thing in things) + "]"
+    options: dict[str, Any] = {"output": output, "force": force, "data_dir": data_dir, "download": download}
+    options |= {"calibration_seconds": calibration, "resume": resume, "every": every}
+    raise typer.Exit(run_all(specs, json=json, quiet=quiet, strict=strict, **options))
 
 
 def _names(evaluate: str | None) -> list[str] | None:

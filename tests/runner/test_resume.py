@@ -58,7 +58,7 @@ def disturb() -> None:
     torch.manual_seed(99)
     torch.rand(3)
     random.seed(99)
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)
 
 
 def outcome(folder: Path, record: Record) -> tuple[object, ...]:
