@@ -99,6 +99,8 @@ def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: fl
             observer.resumed(journal.record)
         else:
             _say_where(observer, intent, saved, idle)
+            if intent.force and saved is None:
+                saver.discard()  # of an earlier process, which is not to be gone on with
             with training_memory_explained(bench.spec, bench):
                 fit(bench, journal, observer, saver, saved)
         healthy = journal.record.budget.stopped_by != "diverged"

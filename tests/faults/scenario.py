@@ -21,7 +21,8 @@ from fatbench.training.checkpoint import FILE as WEIGHTS
 from tests.faults.victim import PLACES
 
 ANY_MOMENT = "any moment, by the wall clock"
-RUN = ("-m", "fgsm-rs", "--epochs", "4", "--eval", "clean,pgd-5", "--eval-batch-size", "50", "--calibration", "0", "-q")
+QUICK = ("--calibration", "0", "-q")
+RUN = ("-m", "fgsm-rs", "--epochs", "4", "--eval", "clean,pgd-5", "--eval-batch-size", "50", *QUICK)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Undisturbed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         started = time.monotonic()
-        code, self.log = _victim(folder, "nowhere", 0)
+        code, self.log = victim(folder, "nowhere", 0)
         self.seconds = time.monotonic() - started
         assert code == 0
         (self.path,) = folder.glob("*.json")
@@ -79,20 +80,23 @@ def trials(folder: Path, undisturbed: Undisturbed, kills: int, seed: int) -> Ite
 def _trial(folder: Path, undisturbed: Undisturbed, place: str, draw: random.Random) -> Trial:
     if place == ANY_MOMENT:
         # From when there is something to lose; a run that is over before is drawn again.
-        code, log = _victim(folder, "nowhere", 0, kill_after=draw.uniform(0.4, 0.95) * undisturbed.seconds)
+        code, log = victim(folder, "nowhere", 0, kill_after=draw.uniform(0.4, 0.95) * undisturbed.seconds)
     else:
-        code, log = _victim(folder, place, draw.randint(1, undisturbed.moments(place)))
-    torn = _torn(folder)
-    said = _resumed(folder, undisturbed.record.id)
+        code, log = victim(folder, place, draw.randint(1, undisturbed.moments(place)))
+    torn = torn_files(folder)
+    said = go_on(folder, undisturbed.record.id)
     scores, weights = undisturbed.compared(folder)
     return Trial(place, code == -signal.SIGKILL, torn, _repeated(log, said, code), scores, weights)
 
 
-def _victim(folder: Path, place: str, count: int, kill_after: float | None = None) -> tuple[int, list[str]]:
-    """Run in a process of its own, and return its exit code and the places that it passed."""
+def victim(
+    folder: Path, place: str, count: int, *, kill_after: float | None = None, resume: str | None = None
+) -> tuple[int, list[str]]:
+    """Run, or go on with the run `resume`, in a process that dies; return its exit code and the places it passed."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "passed.log"
-    command = [sys.executable, "-m", "tests.faults.victim", log, place, str(count), "run", *RUN, "-o", folder]
+    what = ["run", *RUN] if resume is None else ["resume", resume, *QUICK]
+    command = [sys.executable, "-m", "tests.faults.victim", log, place, str(count), *what, "-o", folder]
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             process.wait(kill_after)
@@ -101,12 +105,10 @@ def _victim(folder: Path, place: str, count: int, kill_after: float | None = Non
     return process.returncode, log.read_text().splitlines() if log.exists() else []
 
 
-def _resumed(folder: Path, run_id: str) -> str:
+def go_on(folder: Path, run_id: str) -> str:
     """Go on with the run, by its id or by its command, and return what was said."""
-    if (folder / f"{run_id}.json").exists():
-        arguments = ["resume", run_id, "--calibration", "0", "-q"]
-    else:
-        arguments = ["run", *RUN, "--resume"]
+    recorded = (folder / f"{run_id}.json").exists()
+    arguments = ["resume", run_id, *QUICK] if recorded else ["run", *RUN, "--resume"]
     command = [sys.executable, "-m", "fatbench", *arguments, "-o", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -122,7 +124,7 @@ def _repeated(log: list[str], said: str, code: int) -> int:
     return taken - int(rest.split(",")[0]) if found else taken
 
 
-def _torn(folder: Path) -> list[str]:
+def torn_files(folder: Path) -> list[str]:
     """Return the files that are not whole; what has a temporary name is nobody's."""
     found = []
     for path in folder.rglob("*"):

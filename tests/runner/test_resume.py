@@ -12,11 +12,12 @@ import torch
 from fatbench import methods
 from fatbench.errors import UsageError
 from fatbench.every import EVERY_EPOCH, Every, parse_every
-from fatbench.record import Record, load
+from fatbench.record import Probe, Record, Score, load
 from fatbench.runner.observer import Observer
 from fatbench.runner.saved import BEFORE, FILE, read_saved
 from fatbench.spec import RunSpec
 from fatbench.stop import Interrupted, Stop
+from fatbench.training.loop import Pulse
 from tests.runner.test_runner import make_spec, run, weights
 
 PER_EPOCH = 1200 // 128
@@ -145,26 +146,42 @@ def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine:
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
-def test_weights_that_were_kept_are_kept_still(tmp_path: Path) -> None:
-    """The best weights were those of an epoch before the interruption."""
-    spec = make_spec("fgsm", epochs=5, select="best", select_on="fgsm", lr=0.4, schedule="constant")
+def scripted(monkeypatch: pytest.MonkeyPatch, fgsm: list[int], pgd: list[int]) -> None:
+    """Let probes come out so, epoch by epoch, of 100 images."""
+
+    def probe(_bench: object, pulse: Pulse, names: tuple[str, ...]) -> Probe:
+        right = {"fgsm": fgsm[pulse.epoch - 1], "pgd-10": pgd[pulse.epoch - 1]}
+        scores = {name: Score(correct=right.get(name, 50), total=100) for name in names}
+        return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0, lr=pulse.lr, loss=pulse.loss, scores=scores)
+
+    monkeypatch.setattr("fatbench.runner.fitting._probe", probe)
+
+
+@pytest.mark.parametrize("batches", [2 * PER_EPOCH + 3, 4 * PER_EPOCH])
+def test_the_best_weights_of_before_the_interruption_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    scripted(monkeypatch, fgsm=[30, 40, 35, 38, 39], pgd=[20, 30, 25, 28, 29])
+    spec = make_spec("fgsm", epochs=5, select="best", evaluate=["clean"])
     whole = run(spec, output=tmp_path / "a")
     assert whole.selection is not None
-    assert whole.selection.policy == "best"
-    leave_off(spec, tmp_path / "b", 4 * PER_EPOCH + 3)
-    assert load(tmp_path / "b" / f"{spec.id}.json").history == load(tmp_path / "b" / f"{spec.id}.json").history
+    assert (whole.selection.policy, whole.selection.epoch) == ("best", 2)
+    leave_off(spec, tmp_path / "b", batches)
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
-def test_overfitting_is_told_once_and_its_weights_are_restored(tmp_path: Path) -> None:
-    flags = {"eps": "0.3", "epochs": 14, "lr": 0.3, "schedule": "constant", "on_overfitting": "continue"}
-    spec = make_spec("fgsm", hyper=["alpha=1.25"], evaluate=["clean"], **flags)
-    whole = run(spec, output=tmp_path / "a")
-    leave_off(spec, tmp_path / "b", 13 * PER_EPOCH + 1)
-    run(spec, output=tmp_path / "b", resume=True)
-    assert_alike(tmp_path / "a", tmp_path / "b", spec)
-    assert [event.kind for event in whole.events] == [e.kind for e in load(tmp_path / "b" / f"{spec.id}.json").events]
+def test_overfitting_is_told_once_and_healthy_weights_of_before_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for policy in ("continue", "restore"):
+        scripted(monkeypatch, fgsm=[30, 40, 42, 44], pgd=[20, 30, 5, 4])
+        spec = make_spec("fgsm", epochs=4, on_overfitting=policy, evaluate=["clean"])
+        whole = run(spec, output=tmp_path / "a")
+        assert [(event.kind, event.epoch) for event in whole.events] == [("catastrophic-overfitting", 3)]
+        leave_off(spec, tmp_path / "b", (3 if policy == "continue" else 2) * PER_EPOCH + 2)
+        run(spec, output=tmp_path / "b", resume=True)
+        assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
@@ -316,6 +333,14 @@ def test_a_result_stands_while_its_replacement_is_interrupted_and_resumed(tmp_pa
     assert load(tmp_path / f"{spec.id}.json") == second
     assert outcome(tmp_path, second) == outcome(tmp_path, first)
     assert sorted(file.name for file in (tmp_path / spec.id).iterdir()) == ["model.safetensors", "samples.npz"]
+
+
+def test_force_does_not_go_on_with_what_an_earlier_process_has_left(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
+    leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
+    leave_off(spec, tmp_path, 2, force=True)
+    assert read_saved(tmp_path / spec.id / FILE).steps == 2
+    assert not (tmp_path / spec.id / BEFORE).exists()
 
 
 # How often

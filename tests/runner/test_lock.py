@@ -1,0 +1,116 @@
+"""Processes that share a folder: each run is written by one of them at a time, and no lock outlives its process."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fatbench.errors import FatbenchError, ResourceError
+from fatbench.record import load
+from fatbench.runner.lock import locked
+from fatbench.runner.observer import Observer
+from fatbench.spec import RunSpec
+from tests.runner.test_runner import make_spec, run
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fatbench.runner.lock import locked
+with locked(Path(sys.argv[1]), "a-run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+class _Witness(Observer):
+    trained = False
+
+    def stage(self, name: str) -> None:
+        self.trained = self.trained or name == "training"
+
+
+def _child(spec: RunSpec, folder: Path, said: Path) -> None:
+    """Run `spec`, and leave in a file what came of it."""
+    witness = _Witness()
+    try:
+        status = run(spec, output=folder, observer=witness).status
+    except FatbenchError as error:
+        said.write_text(f"{error.exit_code} {error}")
+    else:
+        said.write_text(f"0 {'trained' if witness.trained else 'stored'} {status}")
+
+
+def test_eight_processes_on_one_folder_neither_corrupt_nor_repeat_each_others_runs(tmp_path: Path) -> None:
+    """Four of them want the same run, four want others."""
+    folder = tmp_path / "results"
+    specs = [make_spec("fgsm-rs", epochs=2, seed=max(number - 3, 0), evaluate=["clean"]) for number in range(8)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.runner.test_lock"])
+    said = [tmp_path / f"{number}.txt" for number in range(8)]
+    processes = [
+        context.Process(target=_child, args=(spec, folder, out)) for spec, out in zip(specs, said, strict=True)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    ends = [out.read_text() for out in said]
+    assert ends[4:] == ["0 trained finished"] * 4
+    refused = re.compile(rf"6 {specs[0].id} is being run by process \d+: wait for it, or choose another --output")
+    assert sorted(end == "0 trained finished" for end in ends[:4]) == [False, False, False, True]
+    assert all(end.startswith("0 ") or refused.fullmatch(end) for end in ends[:4])
+    assert sorted(path.stem for path in folder.glob("*.json")) == sorted({spec.id for spec in specs})
+    assert all(load(path).status == "finished" for path in folder.glob("*.json"))
+    assert not [path for path in folder.rglob(".*") if path.is_file()]  # neither locks nor temporary files
+
+
+def test_a_lock_is_another_processs_until_it_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ResourceError, match=f"a-run is being run by process {process.pid}"),
+            locked(tmp_path, "a-run"),
+        ):
+            pass
+        with locked(tmp_path, "another-run"):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert (tmp_path / ".a-run.lock").exists()
+    with locked(tmp_path, "a-run"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_processes_had_half_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    inside = tmp_path / "a-run"
+    (inside / "evaluation").mkdir(parents=True)
+    litter = [
+        tmp_path / ".a-run.json.abcd1234",
+        inside / ".state.safetensors.a_3xyz__",
+        inside / "evaluation" / ".aa.npz.q1w2e3r4",
+    ]
+    kept = [
+        tmp_path / "a-run.json",
+        tmp_path / ".b-run.json.abcd1234",
+        inside / ".gitignore",
+        inside / "model.safetensors",
+    ]
+    for file in (*litter, *kept):
+        file.write_text("half")
+    with locked(tmp_path, "a-run"):
+        assert not any(file.exists() for file in litter)
+        assert all(file.exists() for file in kept)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="choose another --output"), locked(tmp_path / "file", "a-run"):
+        pass
