@@ -1,6 +1,5 @@
 """The state of every random generator, as tensors: whatever draws goes on as if it had never been stopped."""
 
-import math
 import random
 
 import numpy as np
@@ -18,7 +17,7 @@ def generators(device: torch.device) -> dict[str, Tensor]:
         "numpy position": torch.tensor([position, has_gauss]),
         "numpy gauss": torch.tensor(gauss, dtype=torch.float64),
         "python": torch.tensor(words),
-        "python gauss": torch.tensor(math.nan if next_gauss is None else next_gauss, dtype=torch.float64),
+        "python gauss": torch.tensor([] if next_gauss is None else [next_gauss], dtype=torch.float64),
     }
     if device.type == "cuda":
         found["cuda"] = torch.cuda.get_rng_state(device)
@@ -35,10 +34,10 @@ def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
     """
     position, has_gauss = states["numpy position"].tolist()
     keys = states["numpy keys"].numpy().astype(np.uint32)
-    next_gauss = states["python gauss"].item()
+    next_gauss = states["python gauss"].tolist() or [None]
     torch.set_rng_state(states["torch"])
     np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy gauss"].item()))
-    random.setstate((3, tuple(states["python"].tolist()), None if math.isnan(next_gauss) else next_gauss))
+    random.setstate((3, tuple(states["python"].tolist()), *next_gauss))
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
     elif device.type == "mps":

@@ -42,7 +42,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
         steps, batches, loss_steps = state[_COUNTERS].tolist()
         training.counters = (steps, batches, loss_steps)
         set_generators(_part(state, _GENERATOR), training.ctx.step.device)
-    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise UsageError(f"the state is of another training ({error}): without --resume it starts anew") from None
 
 
