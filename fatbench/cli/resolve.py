@@ -63,7 +63,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     for name, description in described.items():
         preset = [layer.get("hyper", {}).get(description.name, {}) for layer in (defaults, recipe)]
         meant = {key: value for method, key, value in assigned if method in (None, description.name)}
-        sources = {"method_source": _own_source(name), "model_source": _own_source(settings["model"])}
+        sources = {"method_source": own_source(name), "model_source": own_source(settings["model"])}
         hyper = description.complete({**preset[0], **preset[1], **meant})
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         if specs[-1].norm not in description.norms:
@@ -156,7 +156,7 @@ def _check_names(model: str, dataset: str) -> None:
         data.describe(dataset)
 
 
-def _own_source(name: str) -> str | None:
+def own_source(name: str) -> str | None:
     """Return the sha256 of the user's own file that a name stands for, or None for what fatbench brings.
 
     Such are "my_idea.py", "net.py:factory" and "package.module:factory"; the module is looked for, not imported.

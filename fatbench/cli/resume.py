@@ -9,6 +9,7 @@ import typer
 
 from fatbench import record
 from fatbench.cli.checkpoints import every_of
+from fatbench.cli.resolve import own_source
 from fatbench.cli.session import run_all
 from fatbench.errors import UsageError
 from fatbench.record import Record
@@ -42,6 +43,8 @@ def resume(
     found, replaces = _interrupted(folder, run_id)
     if found.spec.epochs == 0:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
+    if not found.finished and own_source(found.spec.model) != found.spec.model_source:
+        raise UsageError(f"cannot go on with {run_id}: the source of {found.spec.model} is not what it was")
     options = {"output": folder, "force": replaces, "resume": True, "every": every, "data_dir": data_dir}
     raise typer.Exit(
         run_all([found.spec], json=json, quiet=quiet, strict=strict, calibration_seconds=calibration, **options)

@@ -48,9 +48,9 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, saved:
     if saved is not None:
         restore(training, saved.training)
         watchers.carry(saved)
-    saver.begin(bench, training, watchers.keeper, account)
     observer.stage("training")
-    stopped_by = _train(bench, training, watchers, journal, observer, saver)
+    with saver.following(bench, training, watchers.keeper, account):
+        stopped_by = _train(bench, training, watchers, journal, observer, saver)
     journal.note(memory=peaks(bench.device, "training"))
     if stopped_by == "diverged":
         journal.note(events=[*journal.record.events, _divergence(training.pulse())])

@@ -5,6 +5,7 @@ from pathlib import Path
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
+from fatbench.regular import is_there
 from fatbench.runner.bench import Bench
 from fatbench.runner.journal import artefact_of
 from fatbench.runner.observer import Observer
@@ -35,7 +36,7 @@ def stored_state(spec: RunSpec, output: Path, observer: Observer) -> Saved | Non
     files = [artefact_of(output, spec.id, name) for name in (FILE, BEFORE)]
     damage = ""
     for file in files:
-        if not file.exists():
+        if not is_there(file):
             continue
         try:
             saved = read_saved(file)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from fatbench.atomic import write_atomically
 from fatbench.errors import UsageError
+from fatbench.models import LARGEST
 from fatbench.record import Record
 from fatbench.record.parts import Count, Part, Seconds
+from fatbench.regular import read_regular
 from fatbench.runner.accounting import Entries
 from fatbench.runner.keeper import Weights
 from fatbench.spec import first_problem
@@ -77,10 +79,7 @@ def read_saved(path: Path) -> Saved:
     Raises:
         UsageError: the file cannot be read, is cut short, or has been changed.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    content = read_regular(path, LARGEST)
     place = content.find(_SEAL) + len(_SEAL)
     seal = content[place : place + len(_UNSEALED)]
     unsealed = hashlib.sha256(content[:place])

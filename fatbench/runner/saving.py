@@ -1,6 +1,8 @@
 """Saving: keep the state of a training as often as is asked for, and where it is asked to leave off."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fatbench.every import Every
 from fatbench.runner.accounting import Account
@@ -31,10 +33,18 @@ class Saver:
         self._stored_steps = stored_steps
         self._files = [journal.artefact(name) for name in (FILE, BEFORE)]
 
-    def begin(self, bench: Bench, training: Training, keeper: Keeper, account: Account) -> None:
-        """These are what is to be saved; the time to the first state runs from now."""
+    @contextmanager
+    def following(self, bench: Bench, training: Training, keeper: Keeper, account: Account) -> Iterator[None]:
+        """Inside, these are what is to be saved; the time to the first state runs from now.
+
+        Afterwards nothing holds them here: where memory ended, theirs is wanted.
+        """
         self._bench, self._training, self._keeper, self._account = bench, training, keeper, account
         self._note_when()
+        try:
+            yield
+        finally:
+            del self._bench, self._training, self._keeper, self._account
 
     def after_batch(self) -> None:
         """Save if it is time.

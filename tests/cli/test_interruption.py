@@ -153,6 +153,25 @@ def test_another_spec_is_refused_in_one_line(
     assert "differs in lr (0.2, not 0.1); give the same, or leave out --resume to start anew" in said.complaint
 
 
+def test_an_edited_model_is_not_gone_on_with(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = "import torch\n\n\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    (tmp_path / "net.py").write_text(net)
+    with monkeypatch.context() as patched:
+        signal_at(patched, 13, signal.SIGTERM)
+        fatbench(*RUN, "--model", "net.py:net")
+    (tmp_path / "net.py").write_text(f"{net}# edited\n")
+    _, record = the_record(tmp_path)
+    said = fatbench("resume", record.id, "--quiet")
+    assert (said.code, said.complaint) == (
+        2,
+        f"cannot go on with {record.id}: the source of net.py:net is not what it was",
+    )
+    (tmp_path / "net.py").write_text(net)
+    assert fatbench("resume", record.id, "--quiet", "--calibration", "0").code == 0
+
+
 @pytest.mark.parametrize("text", ["", "0e", "often"])
 def test_how_often_is_refused_in_one_line(fatbench: Fatbench, text: str) -> None:
     said = fatbench(*RUN, "--checkpoint-every", text)

@@ -1,10 +1,14 @@
 """Training that runs out of memory says which batch size would fit, after having tried it."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fatbench.runner import memory
+from fatbench.runner.bench import Bench
+from fatbench.training.loop import Training
 from tests.cli.conftest import Said, fatbench
 
 __all__ = ["fatbench"]
@@ -47,3 +51,23 @@ def test_what_is_named_does_fit(fatbench: Callable[..., Said], tmp_path: Path) -
     run = ("run", "-m", "./greedy.py", "--epochs", 1, "--eval", "none", "--calibration", 0, "--quiet")
     assert "16 fits here" in fatbench(*run, "--batch-size", 128).complaint
     assert fatbench(*run, "--batch-size", 16).code == 0
+
+
+def test_what_was_trained_is_gone_when_sizes_are_tried(
+    fatbench: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+
+    def tried(_: Bench) -> None:
+        gc.collect()
+        alive.append(sum(type(thing) is Training for thing in gc.get_objects()))
+
+    monkeypatch.setattr(memory, "fitting_batch_size", tried)
+    fits_at_first = METHOD.replace(
+        "if len(x) > room:", "ctx.buffers['n'] = n = ctx.buffers.get('n', 0) + 1\n    if n > 5:"
+    )
+    (tmp_path / "greedy.py").write_text(fits_at_first)
+    run = ("run", "-m", "./greedy.py", "--epochs", 1, "--batch-size", 128, "--quiet", "--engine", "reference")
+    said = fatbench(*run, "--eval", "none")
+    assert "out of memory training" in said.complaint
+    assert alive == [0]
