@@ -28,8 +28,10 @@ def wilson(correct: float, total: int, confidence: float = CONFIDENCE) -> tuple[
     return low, high
 
 
-def student(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+def student(values: Sequence[float], confidence: float = CONFIDENCE, least: float = 0.0) -> tuple[float, float]:
     """Return the t-interval of the mean of a normal population ("Student", Biometrika 1908), given a sample of it.
+
+    No sample counts as spreading by less than `least`: values that were rounded may tie by chance.
 
     Raises:
         ValueError: fewer than two values, which say nothing about their spread.
@@ -37,7 +39,7 @@ def student(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[fl
     spread = deviation(values)
     if spread is None:
         raise ValueError("one value has no t-interval")
-    half = _t_quantile(confidence, len(values) - 1) * spread / math.sqrt(len(values))
+    half = _t_quantile(confidence, len(values) - 1) * max(spread, least) / math.sqrt(len(values))
     centre = mean(values)
     return centre - half, centre + half
 

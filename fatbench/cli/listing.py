@@ -38,12 +38,12 @@ def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_
     Console().print(table)
 
 
-def show(what: Annotated[str, typer.Argument(metavar="METHOD|RESULT.json", show_default=False)]) -> None:
-    """Show a method's recipe and hyper-parameters, or one result in full."""
-    if what.endswith(".json"):
+def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", show_default=False)]) -> None:
+    """Show a method's recipe and hyper-parameters, or one result in full: its file, or its id if it is in results/."""
+    path = _result(what)
+    if path is not None:
         from fatbench.report.panel import panel
 
-        path = Path(what)
         Console().print(panel(record.load(path), path))
         return
     description = methods.describe(what)
@@ -60,3 +60,11 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|RESULT.json", show_
     console.print(Text(f"norms: {', '.join(description.norms)}"))
     for name, wanted in presets.hyper_of(description.name).items():
         console.print(Text(f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"))
+
+
+def _result(what: str) -> Path | None:
+    """The file of a result, named by its path, its folder or its id; None for what is no result."""
+    if what.endswith(".json"):
+        return Path(what)
+    places = (Path(f"{what.rstrip('/')}.json"), Path("results") / f"{what}.json")
+    return next((path for path in places if path.is_file()), None)

@@ -114,7 +114,7 @@ def _square_beats_gradients(autoattack: Sitting) -> list[str]:
 
 def _gap(pgd: str, stands_pgd: Tensor, stands_autoattack: Tensor) -> list[str]:
     images, lost = len(stands_pgd), int((stands_pgd & ~stands_autoattack).sum())
-    halved = 2 * int(stands_autoattack.sum()) < int(stands_pgd.sum())
+    halved = _clearly_above(0.5, lost, int(stands_pgd.sum()))
     if not _clearly_above(_GAP_OF_HALF if halved else _GAP, lost, images):
         return []
     return [f"AutoAttack breaks {lost} of {images} images that {pgd} did not"]

@@ -122,5 +122,5 @@ def _accuracy(scores: Sequence[Score]) -> Accuracy:
 def _interval(scores: Sequence[Score], shares: Sequence[float]) -> tuple[float, float]:
     if len(scores) == 1:
         return wilson(scores[0].correct, scores[0].total)
-    low, high = student(shares)
+    low, high = student(shares, least=1 / min(score.total for score in scores))  # seeds differ by whole images
     return max(0.0, low), min(1.0, high)

@@ -10,8 +10,8 @@ from fatbench.spec import parse_evaluation
 
 TIME = "train_seconds"
 GRAMMAR = (
-    "METRIC:+NUMBER or METRIC:-NUMBER with % (relative), pp (points of accuracy) or s (of train_seconds), METRIC being"
-    f" {TIME} or an evaluation, as in {TIME}:+10% or autoattack:-1.0pp"
+    f"{TIME}:+NUMBER or EVALUATION:-NUMBER with % (relative), pp (points of accuracy) or s (of {TIME}),"
+    f" as in {TIME}:+10% or autoattack:-1.0pp"
 )
 _EXPRESSION = re.compile(r"([a-z0-9_-]{1,40}):([+-])([0-9]{1,9}(?:\.[0-9]{1,9})?)(%|pp|s)")
 _ROUNDING = 1e-9  # a change of exactly the limit is within it, whatever binary fractions make of it
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # a change of exactly the limit is within it, whatever binary 
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest change of a metric that is not a failure: a rise for a positive one, a fall for a negative one."""
+    """The largest change of a metric that is not a failure: a rise of time, or a fall (negative) of an accuracy."""
 
     metric: str
     amount: float
@@ -50,7 +50,8 @@ def parse_limit(text: str) -> Limit:
     Raises:
         UsageError: it does not look like that; the line has the grammar.
     """
-    match = _EXPRESSION.fullmatch(text.replace(" ", ""))
+    written = text.replace(" ", "").replace("\N{MINUS SIGN}", "-").lower()
+    match = _EXPRESSION.fullmatch(written)
     if match is None:
         raise UsageError(f"--fail-if takes {GRAMMAR}; not '{plain(text, 60)}'")
     metric, sign, number, unit = match.groups()
@@ -61,4 +62,11 @@ def parse_limit(text: str) -> Limit:
             raise UsageError(f"--fail-if '{plain(text, 60)}': {error}; or {TIME}") from None
     if unit == ("pp" if metric == TIME else "s"):
         raise UsageError(f"--fail-if '{plain(text, 60)}': {metric} has no unit '{unit}'; it takes {GRAMMAR}")
+    worse = "+" if metric == TIME else "-"
+    if sign != worse:
+        direction = "rising" if metric == TIME else "falling"
+        meant = f"{metric}:{worse}{number}{unit}"
+        raise UsageError(f"--fail-if '{plain(text, 60)}': {metric} gets worse by {direction}; write {meant}")
+    if unit == "pp" and float(number) > 100:
+        raise UsageError(f"--fail-if '{plain(text, 60)}': an accuracy has 100 points")
     return Limit(metric, float(f"{sign}{number}"), unit)

@@ -68,7 +68,8 @@ def _legend(groups: Sequence[Group]) -> str:
     parts = {models: "mcnemar" in tests, methods: bool(tests - {"mcnemar"})}
     found = "; ".join(text for text, wanted in parts.items() if wanted)
     tested = f" {found[:1].upper()}{found[1:]}." if found else ""
-    return f"\nPairs: on the test images that all runs of both saw.{tested} p after Holm, over the pairs of a table."
+    adjusted = "p after Holm, over the pairs of a table; intervals of one pair each, not adjusted"
+    return f"\nPairs: on the test images that all runs of both saw.{tested} {adjusted}."
 
 
 def _heading(group: Group) -> str:

@@ -151,7 +151,7 @@ def test_nothing_to_compare_exits_5(fatbench: Fatbench, tmp_path: Path, of: dict
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--fail-if", "autoattack:1"), "--fail-if takes METRIC:+NUMBER"),
+        (("--fail-if", "autoattack:1"), "--fail-if takes train_seconds:+NUMBER"),
         (("--fail-if", "autoattack:-1pp"), "--fail-if compares with --baseline RESULT.json"),
         (("--baseline", "new"), "--baseline needs --fail-if"),
         (("--fail-if", "clean:-1pp", "--baseline", "gone.json"), "cannot read gone.json"),

@@ -28,7 +28,7 @@ def outcomes(new, old, *limits):
         (" pgd-50-10 : - 0.5 % ", Limit("pgd-50-10", -0.5, "%")),
         ("train_seconds:+0.25s", Limit("train_seconds", 0.25, "s")),
         ("clean:-0pp", Limit("clean", -0.0, "pp")),
-        ("fgsm:+1pp", Limit("fgsm", 1.0, "pp")),
+        ("AutoAttack:\N{MINUS SIGN}1pp", Limit("autoattack", -1.0, "pp")),
     ],
 )
 def test_a_limit_is_read(text, expected):
@@ -43,7 +43,7 @@ def test_a_limit_is_read(text, expected):
     ],
 )
 def test_what_is_no_limit_is_told_the_grammar(text):
-    with pytest.raises(UsageError, match=r"--fail-if takes METRIC:\+NUMBER or .* as in train_seconds:\+10% or"):
+    with pytest.raises(UsageError, match=r"--fail-if takes train_seconds:\+NUMBER or .* as in train_seconds:\+10% or"):
         parse_limit(text)
 
 
@@ -53,6 +53,9 @@ def test_what_is_no_limit_is_told_the_grammar(text):
         ("robustness:-1pp", "no evaluation 'robustness'.*; or train_seconds"),
         ("train_seconds:+1pp", "train_seconds has no unit 'pp'"),
         ("autoattack:-1s", "autoattack has no unit 's'"),
+        ("train_seconds:-10%", r"gets worse by rising; write train_seconds:\+10%"),
+        ("autoattack:+1.0pp", "gets worse by falling; write autoattack:-1.0pp"),
+        ("autoattack:-500pp", "an accuracy has 100 points"),
     ],
 )
 def test_a_limit_that_cannot_be_names_what_is_wrong(text, message):
@@ -68,7 +71,6 @@ def test_a_limit_that_cannot_be_names_what_is_wrong(text, message):
         ("train_seconds:+10%", 10.0, 1.0, False),
         ("train_seconds:+0.5s", 3.0, 3.5, False),
         ("train_seconds:+0.5s", 3.0, 3.6, True),
-        ("train_seconds:-10%", 10.0, 8.0, True),  # suspiciously fast
         ("autoattack:-1.0pp", 0.5, 0.49, False),
         ("autoattack:-1.0pp", 0.5, 0.485, True),
         ("autoattack:-1.0pp", 0.5, 0.9, False),
@@ -76,7 +78,6 @@ def test_a_limit_that_cannot_be_names_what_is_wrong(text, message):
         ("autoattack:-10%", 0.5, 0.46, False),
         ("clean:-0pp", 0.9, 0.9, False),
         ("clean:-0pp", 0.9, 0.899, True),
-        ("clean:+0pp", 0.9, 0.899, False),
         ("train_seconds:+10%", 0.0, 0.0, False),
         ("train_seconds:+10%", 0.0, 1.0, True),
     ],
