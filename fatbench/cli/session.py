@@ -52,7 +52,7 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
                 continue
         records.append(result)
         ends.append(result.status)
-        if result.status == "diverged" or (strict and _say_doubts(result)):
+        if result.status == "diverged" or (strict and doubts(result)):
             code = max(code, InvalidRunError.exit_code)
         if not json:
             _print(console, result, options["output"])
@@ -62,6 +62,8 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
         _print_comparison(console, records, options["output"])
     if len(specs) > 1 and set(ends) != {"finished"}:
         _say_ends(specs, ends)
+    if strict:  # last, where whoever sees the exit code looks for its reason
+        _say_doubts(records)
     return code
 
 
@@ -78,12 +80,11 @@ def _title(spec: RunSpec) -> str:
     return f"{short_name(spec.method)} seed {spec.seed}"
 
 
-def _say_doubts(result: Record) -> bool:
-    """Say why the result is not to be relied on; return whether there was anything to say."""
-    found = doubts(result)
-    for doubt in found:
-        typer.echo(f"fatbench: {_title(result.spec)}: {doubt}", err=True)
-    return bool(found)
+def _say_doubts(records: Sequence[Record]) -> None:
+    """Say why results are not to be relied on."""
+    for result in records:
+        for doubt in doubts(result):
+            typer.echo(f"fatbench: {_title(result.spec)}: {doubt}", err=True)
 
 
 def _say_ends(specs: Sequence[RunSpec], ends: Sequence[str]) -> None:
