@@ -36,7 +36,8 @@ def grade(candidate: Candidate, journal: Journal, observer: Observer, doubts: Se
     def done(name: str, results: Results) -> None:
         save_samples(results.samples(candidate), file)  # before the score, which is believed only beside them
         journal.keep("samples", file)
-        journal.note(scores={**journal.record.scores, name: results.by_name[name].sitting.score})
+        scores = {**journal.record.scores, name: results.by_name[name].sitting.score}
+        journal.note(scores=scores, diagnostics=Diagnostics(findings=results.findings))
 
     results = sit_exams(candidate, observer, state, done, known)
     observer.stage("diagnosing")

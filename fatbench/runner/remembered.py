@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fatbench.data.ranking import hash_priority
 from fatbench.errors import UsageError
 from fatbench.evaluation.sitting import Sitting
-from fatbench.record import Record, Score
+from fatbench.record import Finding, Record, Score
 from fatbench.record.samples import Samples, load_samples
 from fatbench.runner.bench import Candidate
 from fatbench.runner.scoring import Sat
@@ -32,7 +32,11 @@ def remembered(candidate: Candidate, record: Record, samples: Path) -> dict[str,
     images = candidate.dataset.x_test[torch.from_numpy(union).to(candidate.device)].cpu().numpy()
     if not len(union) or not np.array_equal(hash_priority(images), kept.hashes):
         return {}
-    found = {name: _sat(kept, name, scores[name], rows[name], union) for name in scores}
+    findings = record.diagnostics.findings if record.diagnostics else []
+    found = {
+        name: _sat(kept, name, scores[name], rows[name], union, [one for one in findings if one.evaluation == name])
+        for name in scores
+    }
     return {name: sat for name, sat in found.items() if sat.sitting.score == scores[name]}
 
 
@@ -45,7 +49,14 @@ def _rows(candidate: Candidate, name: str, score: Score) -> NDArray[np.int64]:
     return rows
 
 
-def _sat(kept: Samples, name: str, score: Score, rows: NDArray[np.int64], union: NDArray[np.int64]) -> Sat:
+def _sat(
+    kept: Samples,
+    name: str,
+    score: Score,
+    rows: NDArray[np.int64],
+    union: NDArray[np.int64],
+    findings: list[Finding],
+) -> Sat:
     outcome = kept.outcomes[name]
     sitting = Sitting(
         parts=outcome.parts,
@@ -54,5 +65,6 @@ def _sat(kept: Samples, name: str, score: Score, rows: NDArray[np.int64], union:
         seconds=score.seconds,
         part_seconds=dict(score.part_seconds),
         warnings=list(score.warnings),
+        findings=findings,
     )
     return Sat(torch.from_numpy(rows), sitting)

@@ -35,8 +35,8 @@ def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         weights = safetensors.torch.load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot load {path}: {error}") from None
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
+        raise UsageError(f"cannot load {path}: {error}; --force trains anew") from None
     if metadata.get("id") != run_id:
         raise UsageError(f"{path} holds the weights of another run")
     mine = {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from fatbench.models.classifier import Classifier
 from fatbench.record import Record, load
 from fatbench.record.samples import load_samples, save_samples
 from fatbench.runner.observer import Observer
@@ -82,6 +83,22 @@ def test_evaluations_that_are_known_are_not_repeated(tmp_path: Path, monkeypatch
     samples = [load_samples(tmp_path / where / spec.id / "samples.npz") for where in ("", "undisturbed")]
     for name in spec.evaluations:
         assert (samples[0].outcomes[name].broken_by == samples[1].outcomes[name].broken_by).all()
+
+
+def test_a_finding_outlives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN for few images, none of them in the first batch that the contract is looked at on."""
+    spec = make_spec("standard", evaluate=["clean", "fgsm"], eval_batch_size=400)
+    broken = Classifier.forward
+
+    def forward(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        logits = broken(self, x)
+        return logits * float("nan") if len(x) == 97 and not self.training else logits  # the last of 497 images
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    _stopped_at("fatbench.runner.grade_last", spec, tmp_path, monkeypatch)
+    record = run(spec, output=tmp_path)
+    assert record.diagnostics is not None
+    assert [(one.code, one.evaluation) for one in record.diagnostics.findings] == [("non-finite-logits", "clean")]
 
 
 def test_outcomes_that_do_not_fit_the_record_are_found_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
