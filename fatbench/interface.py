@@ -1,6 +1,7 @@
 """What a training method is given, and what it yields."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fatbench.threat import Ball
+from fatbench.view import WHOLE, View
 
 Losses = Iterator[Tensor]
 """Each scalar is worth exactly one optimiser step; the trainer does everything else."""
@@ -30,10 +32,32 @@ class Context:
     step: Tensor  # () int64, batches seen before this one
     progress: Tensor  # () float32, fraction of the budget spent, in [0, 1)
     buffers: dict[str, Tensor] = field(default_factory=dict)  # what outlives the batch
+    view: View = WHOLE  # how the batch's images were cropped and mirrored
+    smoothing: float = 0.0  # for the label_smoothing of the loss that trains, as torch defines it
+    room: int | None = None  # bytes that memory of single images may take; None: no limit
 
     def buffer(self, name: str, like: Tensor, rows: int | None = None) -> Tensor:
-        """Return the tensor `name`, zeros on first use, like `like` (or `rows` of its items); change it in place."""
+        """Return the tensor `name`, zeros on first use, like `like` (or `rows` of its items); change it in place.
+
+        Change it after the batch's `yield`, so that whoever needs a loss twice (`--awp`) may ask for it twice.
+        Rows of floats are bfloat16 once there is no room for them otherwise: read them `.to(like)`, store them
+        `.to(buffer)`.
+        """
         if name not in self.buffers:
             shape = like.shape if rows is None else (rows, *like.shape[1:])
-            self.buffers[name] = torch.zeros(shape, dtype=like.dtype, device=like.device)
+            self.buffers[name] = torch.zeros(shape, dtype=self._dtype(shape, like, rows), device=like.device)
         return self.buffers[name]
+
+    def period(self, epochs: float, batch: Tensor) -> Tensor:
+        """Return the number, () int64 counted from 1, of the stretch of `epochs` passes over the data that this is.
+
+        Each batch is a stretch of its own if epochs is 0. What is stored from 0 on is older than any.
+        """
+        batches = max(round(epochs * (self.num_train // len(batch))), 1)
+        return torch.div(self.step, batches, rounding_mode="floor") + 1
+
+    def _dtype(self, shape: Sequence[int], like: Tensor, rows: int | None) -> torch.dtype:
+        if rows is None or self.room is None or not like.dtype.is_floating_point:
+            return like.dtype
+        stored = sum(one.nbytes for one in self.buffers.values() if len(one.shape) and len(one) == rows)
+        return like.dtype if stored + math.prod(shape) * like.itemsize <= self.room else torch.bfloat16

@@ -1,14 +1,17 @@
 """The idioms that adversarial-training papers share. All input gradients of fatbench are taken here."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _weights_constant: ContextVar[bool] = ContextVar("weights_constant", default=False)
+_tape: ContextVar["Tape | None"] = ContextVar("tape", default=None)
 
 
 def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -21,8 +24,21 @@ def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return gradient
 
 
+def differentiable_input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """As `input_gradient`, but as a function of the weights: a loss made of it trains them, by a backward pass twice.
+
+    It is part of the loss, not of an attack: it is computed anew wherever the loss is.
+    """
+    leaf = z.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(leaf), leaf, create_graph=True)
+    return gradient
+
+
 def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient`, for an objective that also returns a tensor worth keeping (say, its logits), detached."""
+    tape = _tape.get()
+    if tape is not None and tape.played:
+        return tape.found.popleft()
     leaf = z.detach().requires_grad_()
     before = _weights_constant.set(True)
     try:
@@ -31,7 +47,27 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
             (gradient,) = torch.autograd.grad(value, leaf)
     finally:
         _weights_constant.reset(before)
+    if tape is not None:
+        tape.found.append((gradient, kept.detach()))
     return gradient, kept.detach()
+
+
+@dataclass
+class Tape:
+    """The input gradients of an attack, to make the same attack on other weights without computing them again."""
+
+    found: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
+    played: bool = False
+
+
+@contextmanager
+def on_tape(tape: Tape) -> Iterator[None]:
+    """Record the input gradients taken inside on `tape`, or take them from it if it is played; not across a yield."""
+    before = _tape.set(tape)
+    try:
+        yield
+    finally:
+        _tape.reset(before)
 
 
 def weights_constant() -> bool:

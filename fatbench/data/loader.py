@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fatbench.errors import UsageError
 from fatbench.interface import Batch
+from fatbench.view import View
 
 
 class Plan(NamedTuple):
@@ -82,6 +83,11 @@ class Loader:
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return Plan(*(values[part] for values in self._plan_of(epoch)))
 
+    def view(self, plan: Plan) -> View:
+        """How the images of the batch that `plan` asks for are cropped and mirrored."""
+        top, left = (plan.top, plan.left) if self.pad else (None, None)
+        return View(self.pad, top, left, plan.flip if self.flip else None)
+
     def gather(self, plan: Plan) -> Batch:
         """The batch that `plan` asks for."""
         pixels = self._augmented(plan) if self.pad or self.flip else self._x[plan.rows]
@@ -96,11 +102,7 @@ class Loader:
     def _augmented(self, plan: Plan) -> Tensor:
         """Crop and mirror in one gather: for every pixel of the result, where it lies in the padded image."""
         device = self._x.device
-        across = torch.arange(self._width, device=device).expand(len(plan.rows), -1)
-        if self.flip:
-            across = torch.where(plan.flip[:, None], self._width - 1 - across, across)
-        down = plan.top[:, None] + torch.arange(self._height, device=device)
-        across = plan.left[:, None] + across
+        down, across = self.view(plan).places(self._height, self._width, plan.rows)
         channels = torch.arange(self._x.shape[1], device=device)
         rows = plan.rows[:, None, None, None]
         return self._x[rows, channels[None, :, None, None], down[:, None, :, None], across[:, None, None, :]]

@@ -26,6 +26,7 @@ class Hyperparameter:
     kind: str  # int, float, bool or str
     default: Value
     meaning: str  # from the docstring's Args
+    choices: tuple[str, ...] = ()  # of a Literal; empty: any
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,27 @@ class Description:
     def leaves_box(self) -> str:
         """Why the model may be shown pixels outside [0, 1] during the attack, or "" when it never is."""
         return str(self.constants.get("LEAVES_BOX", ""))
+
+    @property
+    def reach(self) -> float:
+        """How far from the image, in eps, the images that it trains on may lie: 1 unless REACH says more."""
+        return float(self.constants.get("REACH", 1.0))
+
+    @property
+    def trains_outside(self) -> str:
+        """Why the images that it trains on may have pixels outside [0, 1], or "" when none has."""
+        return str(self.constants.get("TRAINS_OUTSIDE", ""))
+
+    @property
+    def not_compilable(self) -> str:
+        """Why its network cannot be compiled, or "" when it can."""
+        return str(self.constants.get("NOT_COMPILABLE", ""))
+
+    @property
+    def smooths(self) -> bool:
+        """Whether its loss heeds `ctx.smoothing`: without, --label-smoothing would change nothing."""
+        nodes = ast.walk(ast.parse(self.source))
+        return any(isinstance(node, ast.Attribute) and node.attr == "smoothing" for node in nodes)
 
     @property
     def not_capturable(self) -> str:
@@ -124,7 +146,8 @@ def _method_function(path: Path, tree: ast.Module) -> ast.FunctionDef:
 def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> dict[str, Hyperparameter]:
     found = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        kind = argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
+        choices = _choices(argument.annotation)
+        kind = "str" if choices else argument.annotation.id if isinstance(argument.annotation, ast.Name) else ""
         if kind not in _TYPES or default is None:
             raise UsageError(f"{path}: '{argument.arg}' needs a default and one of the types {', '.join(_TYPES)}")
         value = _literal(default)
@@ -132,8 +155,18 @@ def _hyperparameters(path: Path, function: ast.FunctionDef, docstring: str) -> d
             raise UsageError(f"{path}: the default of '{argument.arg}' is not {_ARTICLES[kind]}")
         if kind in ("int", "float") and value < (1 if kind == "int" else 0):
             raise UsageError(f"{path}: the default of '{argument.arg}' is {value}: too small for a count or size")
-        found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), _meaning(argument.arg, docstring))
+        meaning = _meaning(argument.arg, docstring)
+        found[argument.arg] = Hyperparameter(argument.arg, kind, _TYPES[kind](value), meaning, choices)
     return found
+
+
+def _choices(annotation: ast.expr | None) -> tuple[str, ...]:
+    """Return the words of Literal["one", "other"], or none for another annotation."""
+    if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal"):
+        return ()
+    words = _literal(annotation.slice)
+    found = words if isinstance(words, tuple) else (words,)
+    return found if all(isinstance(word, str) for word in found) else ()
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
@@ -175,6 +208,8 @@ def _parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
         parsed: Value = _TYPES[hyper.kind](text)
     except (KeyError, ValueError):
         raise UsageError(f"{method}: '{hyper.name}' takes {_ARTICLES[hyper.kind]}, not '{text:.40}'") from None
+    if hyper.choices and parsed not in hyper.choices:
+        raise UsageError(f"{method}: '{hyper.name}' is one of {', '.join(hyper.choices)}, not '{text:.40}'")
     if isinstance(parsed, float) and not (math.isfinite(parsed) and parsed >= 0):  # a size, a radius or a weight
         raise UsageError(f"{method}: '{hyper.name}' must be finite and not negative, not {text}")
     if hyper.kind == "int" and int(parsed) < 1:

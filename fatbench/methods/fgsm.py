@@ -22,4 +22,4 @@ def fgsm(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.0) ->
         return F.cross_entropy(model(z), y, reduction="sum")
 
     x_adv = ctx.ball.step(x, input_gradient(loss, x), alpha, x)
-    yield F.cross_entropy(model(x_adv), y)
+    yield F.cross_entropy(model(x_adv), y, label_smoothing=ctx.smoothing)

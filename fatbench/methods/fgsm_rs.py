@@ -25,4 +25,4 @@ def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25
 
     start = ctx.ball.project(x + ctx.ball.sample(x), x)
     x_adv = ctx.ball.step(start, input_gradient(loss, start), alpha, x)
-    yield F.cross_entropy(model(x_adv), y)
+    yield F.cross_entropy(model(x_adv), y, label_smoothing=ctx.smoothing)

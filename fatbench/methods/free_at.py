@@ -22,6 +22,6 @@ def free_at(model: nn.Module, batch: Batch, ctx: Context, *, replays: int = 8, a
     delta = ctx.buffer("delta", like=x)
     for _ in range(replays):
         z = ctx.ball.project(x + delta, x).requires_grad_()  # a leaf inside ball and box
-        yield F.cross_entropy(model(z), y)
+        yield F.cross_entropy(model(z), y, label_smoothing=ctx.smoothing)
         assert z.grad is not None  # the trainer's backward pass reached it
         delta.copy_(ctx.ball.step(z.detach(), z.grad, alpha, x) - x)

@@ -30,4 +30,4 @@ def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alp
     x_adv = ctx.ball.project(x + ctx.ball.sample(x), x)
     for _ in range(steps):
         x_adv = ctx.ball.step(x_adv, input_gradient(loss, x_adv), alpha, x)
-    yield F.cross_entropy(model(x_adv), y)
+    yield F.cross_entropy(model(x_adv), y, label_smoothing=ctx.smoothing)

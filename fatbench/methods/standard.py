@@ -14,4 +14,4 @@ def standard(model: nn.Module, batch: Batch, ctx: Context) -> Losses:
     Passes: 1 forward, 1 backward to inputs, 1 to weights; one batch-norm update.
     Differences: none.
     """
-    yield F.cross_entropy(model(batch.x), batch.y)
+    yield F.cross_entropy(model(batch.x), batch.y, label_smoothing=ctx.smoothing)

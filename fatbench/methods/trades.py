@@ -48,4 +48,4 @@ def trades(
             x_adv = ctx.ball.step(x_adv, input_gradient(divergence, x_adv), alpha, x)
 
     logits = model(x)
-    yield F.cross_entropy(logits, y) + beta * kl(logits, model(x_adv)).mean()
+    yield F.cross_entropy(logits, y, label_smoothing=ctx.smoothing) + beta * kl(logits, model(x_adv)).mean()

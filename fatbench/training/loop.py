@@ -12,7 +12,7 @@ from torch.autograd.graph import increment_version
 
 from fatbench.data.loader import Loader, Plan
 from fatbench.errors import InvalidRunError
-from fatbench.interface import Batch, Context
+from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.spec import Schedule
 from fatbench.training.budget import Budget
@@ -156,7 +156,7 @@ class Training:
             self._count(self.captured.updates)
         else:
             self._set_pace()
-            for _ in self._updates(self.loader.gather(plan)):
+            for _ in self._updates(plan):
                 self._count(1)
                 if self._spent:
                     break
@@ -174,7 +174,7 @@ class Training:
         """
         increment_version(list(self.state().values()))  # whatever copies weights copies them anew, in every replay too
         self._follow(pace[0])
-        for step, _ in enumerate(self._updates(self.loader.gather(plan)), start=1):
+        for step, _ in enumerate(self._updates(plan), start=1):
             if step < len(pace):
                 self._follow(pace[step])
 
@@ -193,9 +193,10 @@ class Training:
         }
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def _updates(self, batch: Batch) -> Iterator[None]:
-        """Take the optimiser steps that the method makes of `batch`, one at a time."""
-        for loss in self.method(self.model, batch, self.ctx):
+    def _updates(self, plan: Plan) -> Iterator[None]:
+        """Take the optimiser steps that the method makes of the batch that `plan` asks for, one at a time."""
+        self.ctx.view = self.loader.view(plan)
+        for loss in self.method(self.model, self.loader.gather(plan), self.ctx):
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()

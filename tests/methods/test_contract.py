@@ -133,21 +133,30 @@ def test_the_batch_is_left_as_it_was(name, norm):
 
 
 @every_case
-def test_what_the_model_sees_lies_in_ball_and_box(name, norm):
-    """A method that declares LEAVES_BOX may leave both in its attack, never in the loss that trains; and must do so."""
-    model, seen, strays = smooth_net(), [], 0
+def test_what_the_model_sees_lies_where_the_method_says(name, norm):
+    """In ball and box, if it declares nothing else; and it does what it declares.
+
+    LEAVES_BOX: its attack may leave both. TRAINS_OUTSIDE: so may the loss that trains, the box. REACH: and the ball.
+    """
+    description, model, seen = methods.describe(name), smooth_net(), []
     model.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0].detach().clone(), logits)))
-    declared = bool(methods.describe(name).leaves_box)
+    attack_strays = trained_outside = reached = 0
     for batch, loss in updates(name, norm, model):
         nodes = graph_of(loss)
         assert [logits for _, logits in seen if logits.grad_fn in nodes] != []
         for inputs, logits in seen:
             for z in inputs.split(len(batch.x)):  # two forwards may share one call
-                inside = z.min() >= 0 and z.max() <= 1 and furthest(z, batch.x, norm) <= EPS[norm] + 1e-12
-                assert inside or (declared and logits.grad_fn not in nodes)
-                strays += not inside
+                in_box, away = bool(z.min() >= 0 and z.max() <= 1), furthest(z, batch.x, norm) / EPS[norm]
+                if logits.grad_fn in nodes:
+                    trained_outside += not in_box
+                    reached = max(reached, away)
+                else:
+                    attack_strays += not in_box or away > max(1, description.reach) + 1e-9
         seen.clear()
-    assert declared == (strays > 0)
+    assert bool(description.trains_outside) == (trained_outside > 0)
+    assert reached <= description.reach + 1e-9
+    assert description.reach == 1 or reached > 1
+    assert bool(description.leaves_box) == (attack_strays > 0)
 
 
 # What may outlive a batch
@@ -173,6 +182,20 @@ def test_buffers_stay_where_they_are_and_carry_no_graph(name, norm):
         places = places or found
         assert found == places
         assert not any(requires_grad for _, _, requires_grad in found.values())
+
+
+@every_case
+def test_a_batch_may_be_asked_for_its_first_loss_twice(name, norm):
+    """Buffers change after the yield, or to the same: so that --awp can have the loss again with other weights."""
+    model, ctx, method = smooth_net(), make_context(norm), methods.load(name)
+    for batch in make_batches():
+        losses, state = [], {key: value.clone() for key, value in model.state_dict().items()}
+        for _ in range(2):
+            torch.manual_seed(5)
+            model.load_state_dict(state)
+            losses.append(next(method(model, batch, ctx)).item())
+        assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+        train(method, model, [batch], ctx, make_optimizer(model))
 
 
 @every_case

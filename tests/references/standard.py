@@ -4,6 +4,7 @@ import torch
 import torch.nn as nn
 
 SETTINGS = {}
+PASSES = (1, 1, 1)  # forward, to inputs, to weights; per update at the defaults
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, norm="linf"):

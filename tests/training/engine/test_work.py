@@ -14,7 +14,7 @@ from fatbench.interface import Batch
 from fatbench.spec import Precision, Toggle
 from fatbench.training.engine.fast_model import FastModel
 from tests.methods import make_context
-from tests.training.test_passes import OPTIMAL
+from tests.training.test_passes import optimum
 
 from . import classifier, colour_batches
 
@@ -97,7 +97,7 @@ def second_batch(name: str, precision: Precision, without: tuple[Toggle, ...] = 
 def test_passes_are_optimal(name: str, precision: Precision, without: tuple[Toggle, ...]) -> None:
     steps = second_batch(name, precision, without)
     total = sum((step.passes for step in steps), Counter())
-    expected = [passes * len(steps) * IMAGES for passes in OPTIMAL[name]]
+    expected = [passes * len(steps) * IMAGES for passes in optimum(name)]
     assert [total[key] for key in ("forward", "input_backward", "weight_backward")] == expected
 
 
