@@ -209,6 +209,11 @@ class RunSpec(BaseModel):
     select: Select = "last"
     select_on: str = "pgd-10"  # of the validation images
 
+    label_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None  # probability of the true class
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # score an exponential average of the weights
+    swa: Annotated[float, Field(ge=0, lt=1)] | None = None  # ... or their mean from this fraction of the budget on
+    awp: Annotated[float, Field(gt=0, lt=1)] | None = None  # perturb weights by this fraction of their length
+
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere, only scored here
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
 
@@ -245,6 +250,8 @@ class RunSpec(BaseModel):
             raise ValueError("a run has one budget: --epochs or --time-budget")
         if (self.epochs == 0) != (self.method == EXTERNAL):
             raise ValueError(f"--epochs is at least 1, not {self.epochs}: only a model trained elsewhere has none")
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("one average of the weights is scored: --ema or --swa")
         unknown = set(self.eval_precision) - set(self.evaluations)
         if unknown:
             raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")

@@ -41,6 +41,23 @@ def run(
     weight_decay: Annotated[float | None, typer.Option(help="SGD weight decay.")] = None,
     pad: Annotated[int | None, typer.Option(help="Random crop: pixels of padding; 0 is none.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Random horizontal flip.")] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", help="The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes)."
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(metavar="T", help="Score an exponential average of the weights, as 0.9995.")
+    ] = None,
+    swa: Annotated[
+        float | None,
+        typer.Option(metavar="START", help="Score the mean of epochs' weights from this fraction of the budget on."),
+    ] = None,
+    awp: Annotated[
+        float | None,
+        typer.Option(metavar="GAMMA", help="Adversarial weight perturbation, as 0.01: every loss with worse weights."),
+    ] = None,
     limit_train: Annotated[int | None, typer.Option(help="Train on N images only; labelled subset everywhere.")] = None,
     evaluate: Annotated[
         str | None,
@@ -129,6 +146,10 @@ def run(
         "weight_decay": weight_decay,
         "pad": pad,
         "flip": flip,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "swa": swa,
+        "awp": awp,
         "limit_train": limit_train,
         "engine": engine,
         "precision": precision,

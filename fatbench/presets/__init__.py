@@ -38,6 +38,10 @@ class Preset(BaseModel):
     weight_decay: float | None = None
     pad: int | None = None
     flip: bool | None = None
+    label_smoothing: float | None = None
+    ema: float | None = None
+    swa: float | None = None
+    awp: float | None = None
     precision: Precision | None = None
     threads: int | None = None
     evaluate: list[str] | None = None

@@ -14,6 +14,8 @@ _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "lim
 _NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
 _NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
 _OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
+_ADD_ONS = {"label_smoothing", "ema", "swa", "awp"}  # a row without says nothing of them
+_OF_THE_TRAINER |= _ADD_ONS
 _OF_TRAINING = _OF_THE_TRAINER | {"without", "compile", "target", "on_overfitting", "select", "select_on"}
 _HASHES = {"source", "model_source", "checkpoint"}
 _ABSENT = object()
@@ -76,7 +78,8 @@ def _differing(namesakes: Sequence[Configuration]) -> list[str]:
 
 
 def _label(one: Configuration, fields: Sequence[str]) -> str:
-    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in fields if field in one)])
+    said = [field for field in fields if field in one and not (field in _ADD_ONS and one[field] is None)]
+    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in said)])
 
 
 def _setting(field: str, value: Value) -> str:
