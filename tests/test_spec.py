@@ -141,6 +141,10 @@ OTHERS = {
     "on_overfitting": "stop",
     "select": "best",
     "select_on": "pgd-20",
+    "label_smoothing": 0.6,
+    "ema": 0.999,
+    "swa": 0.5,
+    "awp": 0.01,
     "checkpoint": "0",
     "normalize": ((0.5,), (0.25,)),
 }
