@@ -54,6 +54,25 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
     return found
 
 
+
+def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `input_gradient_with`, but the tensor worth keeping keeps its graph: one forward for attack and loss.
+
+    The loss made of it must be differentiated before the weights change. On a played tape only the gradient is what it
+    was; the tensor is computed anew, for the weights as they are.
+    """
+    tape = _tape.get()
+    leaf = z.detach().requires_grad_()
+    value, kept = objective(leaf)
+    if tape is not None and tape.played:
+        recorded: Tensor = tape.next()
+        return recorded, kept
+    (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
+    if tape is not None:
+        tape.note(gradient)
+    return gradient, kept
+
+
 class Tape:
     """What an attack has found out about a model, so that the same attack can be made again without asking it."""
 
