@@ -22,12 +22,12 @@ def fgsm_mep(
 ) -> Losses:
     """FGSM-MEP (FGSM-PGI): start from what momentum made of the image's last perturbation (Jia et al., ECCV 2022).
 
-    Every image remembers a perturbation and the mean direction of its gradients; the step from there is plain FGSM, and
+    Every image remembers a perturbation and the decaying sum of its gradients; the step from there is plain FGSM, and
     the outputs before and after it are kept together.
 
     Args:
         alpha: step size, in units of eps, of the attack and of what is remembered.
-        decay: what remains of the old mean direction.
+        decay: what remains of the old sum.
         reset: passes over the data between fresh starts, from a random corner of the ball; 0: one each time (10 in the
             authors' CIFAR-100 script).
         mse: weight of the mean squared distance between the logits before and after the step.
@@ -37,7 +37,7 @@ def fgsm_mep(
         images, and a number, for each training image.
     Differences: the authors compute weight gradients in the attack and discard them; here they are not computed. Fresh
         starts are drawn when an image comes up, theirs for all images at once. A gradient of nothing but zeros leaves
-        the mean direction finite.
+        the sum finite.
     """
     x, y, ids = batch
     offsets = ctx.buffer("offsets", like=x, rows=ctx.num_train)  # in units of eps, where bfloat16 has a 1 as well
