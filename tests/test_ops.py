@@ -202,7 +202,7 @@ def test_a_shared_input_gradient_leaves_what_is_kept_its_graph_and_computes_no_w
 
 
 def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():
-    model, z, tape = nn.Linear(3, 2), torch.rand(4, 3), Tape()
+    model, z, tape = nn.Linear(3, 2), torch.rand(4, 3), Tape(torch.get_rng_state, torch.set_rng_state)
 
     def objective(leaf):
         logits = model(leaf)
@@ -212,7 +212,7 @@ def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():
         gradient, _ = shared_input_gradient(objective, z)
     with torch.no_grad():
         model.weight.add_(1.0)
-    tape.played = True
+    tape.play()
     with on_tape(tape):
         again, kept = shared_input_gradient(objective, z)
     assert again is gradient

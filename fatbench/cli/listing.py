@@ -1,5 +1,6 @@
 """`fatbench list` and `fatbench show`: what there is, and what it says about itself."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench import data, methods, models, presets, record
+from fatbench.cli.published import range_in_words
+from fatbench.presets import tracks
 
 
 class Kind(StrEnum):
@@ -58,8 +61,20 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", sh
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
     console.print(Text(f"norms: {', '.join(description.norms)}"))
-    for name, wanted in presets.hyper_of(description.name).items():
-        console.print(Text(f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"))
+    for line in _recipes(description.name):
+        console.print(Text(line))
+
+
+def _recipes(method: str) -> Iterator[str]:
+    """Say what the presets want of the method, what its authors tie to eps, and which values are published."""
+    for name, wanted in presets.hyper_of(method).items():
+        yield f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"
+    official = presets.official(method)
+    if official:
+        yield f"official recipe: {presets.recipes()[method]} (fatbench run --recipe official -m {method})"
+    yield from map(tracks.describe, official.get("tracks", []))
+    for name, values in official.get("published", {}).items():
+        yield f"published: {name} {range_in_words(values)}"
 
 
 def _result(what: str) -> Path | None:

@@ -41,7 +41,7 @@ def _checkpoint(record: Record) -> Iterator[Line]:
 
 def _recipe(record: Record) -> Iterator[Line]:
     spec = record.spec
-    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.schedule}, seed {spec.seed}"
+    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.rate_shape}, seed {spec.seed}"
     stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
     yield "budget", f"{spec.budget}{stopped}"
     if record.target:

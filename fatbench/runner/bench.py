@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -93,6 +94,8 @@ class Bench(Candidate):
             average=make_average(self.model, spec),
             optimizer=self._optimizer(model),
             schedule=spec.schedule,
+            milestones=tuple(float(Fraction(one)) for one in spec.milestones),
+            peak=None if spec.peak is None else float(Fraction(spec.peak)),
             peak_lr=spec.lr,
             budget=Budget(steps=steps, seconds=spec.train_seconds),
             clock=self.clock,

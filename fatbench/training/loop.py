@@ -58,6 +58,8 @@ class Training:
     pacer: Pacer | None = None  # the fast engine's: time is told without waiting for the device
     average: WeightAverage | None = None  # to be scored in place of the last weights
     captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
+    milestones: tuple[float, ...] = (0.5, 0.75)  # of a piecewise schedule, fractions of the budget
+    peak: float | None = None  # of a cyclic or onecycle one, likewise; None: where it usually is
     steps: int = 0  # optimiser steps taken
     batches: int = 0  # batches begun
     loss_steps: int = 0  # steps since the last epoch ended ...
@@ -260,7 +262,7 @@ class Training:
                 group["lr"].copy_(rate)
 
     def _lr(self, progress: float) -> float:
-        return self.peak_lr * fraction_of_peak(self.schedule, progress)
+        return self.peak_lr * fraction_of_peak(self.schedule, progress, self.milestones, self.peak)
 
     @property
     def _epoch(self) -> int:
