@@ -55,6 +55,8 @@ SETTINGS = {
     "ssat": (30, 128, 0.3, 5e-4, CYCLE, "preact-resnet18"),
     "tdat": (110, 128, 0.1, 5e-4, ENDS, "resnet18"),
 }
+LIET_8 = {"weight": 100.0, "true_mass": 0.4, "min_mask": 0.1, "max_mask": 0.5, "renewed": 1}
+LIET_16 = {"weight": 20.0, "true_mass": 0.6, "min_mask": 0.0, "max_mask": 1.0, "renewed": 1}
 WIDER = {"trades", "bs-trades", "fast-trades", "mart", "atta"}  # eps 0.031, as TRADES has it
 
 
@@ -95,6 +97,14 @@ def test_a_recipe_sets_what_its_authors_set(method: str) -> None:
     else:
         assert spec.schedule == ("cyclic" if turns else "onecycle")
         assert spec.peak == (None if turns == CYCLE else turns)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_sets_hyper_parameters_that_methods_have(name: str) -> None:
+    for method, hyper in presets.load(name).get("hyper", {}).items():
+        assert method in {*methods.names(), *AWAITED}
+        if method in methods.names():
+            methods.describe(method).complete(hyper)
 
 
 @pytest.mark.parametrize("method", REGISTERED)
@@ -145,6 +155,10 @@ def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) 
         ("elle", "12/255", "cifar10", {}, {"weight": 5000.0}),
         ("elle", "16/255", "cifar10", {}, {"weight": 5000.0}),
         ("elle", "24/255", "cifar10", {}, {"weight": 10000.0}),
+        ("liet", "16/255", "cifar100", {}, LIET_16 | {"renewed": 5}),
+        ("liet", "8/255", "cifar100", {}, LIET_8 | {"weight": 200.0, "true_mass": 0.2, "renewed": 5}),
+        ("liet", "8/255", "cifar10", {}, LIET_8),
+        ("liet", "16/255", "cifar10", {}, LIET_16),
         ("zero-grad", "8/255", "svhn", {}, {"quantile": 0.7}),
         ("zero-grad", "8/255", "cifar10", {}, {"quantile": 0.35}),
     ],
