@@ -56,9 +56,9 @@ def train(
         if abnormal.any() and not abnormal.all():
             fall = (loss_before - (loss_after.detach() if detach_ce else loss_after))[abnormal].mean()
             abnormal_variation = l2_square(output_org[abnormal], output[abnormal])
-            normal_variation = l2_square(output_org[~abnormal], output[~abnormal])
-            excess = max(abnormal_variation - normal_variation.item(), 0)
-            loss = loss + lambda1 * abnormal.sum() / len(y) * (lambda2 * fall + lambda3 * excess)
+            normal_variation = l2_square(output_org[~abnormal], output[~abnormal]).item()
+            excess = max(abnormal_variation - normal_variation, 0)
+            loss = loss + lambda1 * int(abnormal.sum()) / len(y) * (lambda2 * fall + lambda3 * excess)
         opt.zero_grad()
         loss.backward()
         opt.step()
