@@ -54,7 +54,6 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
     return found
 
 
-
 def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient_with`, but the tensor worth keeping keeps its graph: one forward for attack and loss.
 
