@@ -34,7 +34,8 @@ def fgsm_uap(
     Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, end).
     Differences: the universal perturbation begins as zero, where theirs is a random corner for the first two updates
         or so. The true class has exactly `true_mass`; their code's label_smoothing=0.4 leaves it 0.64 of ten classes.
-        Their FGSM-FUAP, which chooses among fifty by a network of its own, is not here; weight averaging is --ema's.
+        Their FGSM-FUAP, which chooses among fifty by a network of its own, is not here; weight averaging is
+        the trainer's.
     """
     x, y, _ = batch
     radius, row = uap_eps * ctx.ball.eps, y if per_class else torch.zeros_like(y)

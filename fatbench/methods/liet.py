@@ -20,35 +20,35 @@ def liet(
     max_mask: float = 0.5,
     renewed: int = 1,
 ) -> Losses:
-    """LIET: start from what the model takes for a label (Pan, Tang, Li & Yao, ICCV 2025).
+    """LIET: start from what the model takes for a label (Pan et al., ICCV 2025).
 
-    Catastrophic overfitting is perturbations that tell the label. What of them goes from image to image shows on a grey
-    one. Each class's is added to its images or taken from them, with noise instead here and there, before the attack;
-    and smoothed labels give what the true class gives away to the others at random.
+    Perturbations that tell the label let a model overfit to them. What they have in common shows on a grey image: each
+    class's is added to its images or taken from them, with noise instead here and there, and the attack goes on from
+    there. Smoothed labels give what the true class gives away to the others at random.
 
     Args:
         alpha: step size of the attack, in units of eps.
         true_mass: probability of the true class after label smoothing, in attack and loss.
         weight: of the Jensen-Shannon divergence between the outputs of start and end, when training ends; it rises
             linearly from zero.
-        min_mask: least share of pixels that start from noise.
+        min_mask: least share of values that start from noise instead.
         max_mask: greatest share; one is drawn per batch.
-        renewed: classes whose information is read anew in each update, at most all of them. One of ten is what the
-            authors' code reads for CIFAR-10, ten of ten in every tenth update; for CIFAR-100 it reads five.
+        renewed: classes read anew in each update, at most all. The authors read ten of ten in every tenth update, and
+            for CIFAR-100 a hundred in every twentieth: five.
 
     Passes: 2 forwards and `renewed` grey images, as much and one more backwards to inputs, 2 to weights; two batch-norm
         updates (start, end).
-    Differences: the authors read all classes at once every ten updates; here they take turns, at the same cost, so that
-        every update is the same work; until its first turn a class has none. The divergence's weight rises with every
-        update, theirs with every epoch. Above eps 8/255 they let noise reach 2 eps and do not project onto the ball,
-        with a mask of 0 to 1, true_mass 0.6 and weight 20; noise and projection are not changed here. Their weight
-        averaging is --ema's.
+    Differences: the authors read all classes at once; here they take turns at the same cost, so that every update is
+        the same work, and until its first turn a class has no information. The divergence's weight rises with every
+        update, theirs with every epoch. Above eps 8/255 they also let noise reach 2 eps and do not project onto the
+        ball, which is not done here; their other settings there are min_mask=0 max_mask=1 true_mass=0.6 weight=20.
+        Weight averaging is the trainer's.
     """
     x, y, _ = batch
 
     def smoothed(logits: Tensor, labels: Tensor, given_away: float) -> Tensor:
         share = torch.rand_like(logits).scatter(1, labels.view(-1, 1), 0.0)
-        target = given_away * share / share.sum(1, keepdim=True)
+        target = given_away * share / share.sum(1, keepdim=True).clamp_min(1e-12)  # of two classes, one may draw 0
         return F.cross_entropy(logits, target.scatter(1, labels.view(-1, 1), 1.0 - given_away))
 
     def turn(logits: Tensor) -> Tensor:
