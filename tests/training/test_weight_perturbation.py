@@ -17,6 +17,8 @@ from fatbench.training.passes import count_passes
 from fatbench.training.weight_perturbation import perturbed
 from tests.methods import EPS, SGD, make_batches, make_context, make_optimizer, smooth_net, train
 
+# Their attack, in eval mode, would see running statistics that the first loss does not move under --awp.
+ATTACKED_AFTER_A_FORWARD_OF_THE_LOSS = ("gat", "nuat")
 GAMMA, ALPHA, STEPS, BETA = 0.02, 0.5, 3, 4.0
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
@@ -130,6 +132,8 @@ def test_a_method_perturbed_by_nothing_is_the_method(name: str) -> None:
     states, contexts = [], []
     for method in (methods.load(name), perturbed(methods.load(name), 0.0)):
         model, ctx = smooth_net(), make_context("linf")
+        if name in ATTACKED_AFTER_A_FORWARD_OF_THE_LOSS:
+            model[1].momentum = model[4].momentum = 0.0
         torch.manual_seed(4)
         train(method, model, make_batches(), ctx, make_optimizer(model))
         states.append(model.state_dict())
