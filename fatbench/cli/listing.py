@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench import data, methods, models, presets, record
+from fatbench.cli.complaint import say
 from fatbench.cli.published import range_in_words
+from fatbench.errors import UsageError
 from fatbench.presets import tracks
 
 
@@ -28,7 +30,7 @@ class Kind(StrEnum):
 def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)]) -> None:
     """List the methods, datasets, models or presets, a line each."""
     described = {
-        Kind.METHODS: lambda: {name: methods.describe(name).title for name in methods.names()},
+        Kind.METHODS: lambda: {name: _title(name) for name in methods.names()},
         Kind.DATASETS: lambda: {name: data.describe(name) for name in data.names()},
         Kind.MODELS: lambda: {name: models.describe(name) for name in models.names()},
         Kind.PRESETS: lambda: {name: presets.describe(name) for name in presets.names()},
@@ -39,6 +41,17 @@ def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_
     for name, title in described.items():
         table.add_row(name, Text(title))
     Console().print(table)
+    for line in methods.remarks() if kind is Kind.METHODS else ():
+        say(line, 0)
+
+
+def _title(method: str) -> str:
+    """The method's title, or why there is none: a package of somebody else's may be damaged."""
+    try:
+        found = methods.describe(method)
+    except UsageError as error:
+        return f"cannot be used: {error}"
+    return f"{found.title} [{found.package}]" if found.package else found.title
 
 
 def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", show_default=False)]) -> None:
@@ -51,7 +64,8 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", sh
         return
     description = methods.describe(what)
     console = Console()
-    console.print(Text(description.name, style="bold"), Text(f"({description.path.name})", style="dim"))
+    place = f"{description.path.name}, {description.package}" if description.package else description.path.name
+    console.print(Text(description.name, style="bold"), Text(f"({place})", style="dim"))
     console.print(Text(description.docstring))
     if description.hyper:
         table = Table(box=box.SIMPLE, title="hyper-parameters (--set NAME=VALUE)", title_justify="left")

@@ -55,7 +55,8 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         settings = _settings((defaults, recipe), dataset, request, device)
         meant = {key: value for method, key, value in assigned if method in (None, description.name)}
         hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
-        sources = {"method_source": own_source(name), "model_source": own_source(settings["model"])}
+        own_method = description.sha256 if description.package else own_source(name)
+        sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
         seeds = _seeds(request.seeds)
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         if specs[-1].norm not in description.norms:

@@ -40,6 +40,8 @@ class Description:
     docstring: str
     hyper: dict[str, Hyperparameter]
     constants: dict[str, Any]  # NORMS, LEAVES_BOX, ...: declared exceptions, each with its reason
+    module: str = ""  # package.module, if an installed package brings it ...
+    package: str = ""  # ... and that package, with its version
 
     @property
     def title(self) -> str:
@@ -66,7 +68,10 @@ class Description:
     @property
     def reach(self) -> float:
         """How far from the image, in eps, the images that it trains on may lie: 1 unless REACH says more."""
-        return float(self.constants.get("REACH", 1.0))
+        reach = self.constants.get("REACH", 1.0)
+        if not _fits(reach, "float") or reach < 1:
+            raise UsageError(f"{self.path}: REACH is a number of eps, at least 1, not {reach!r}")
+        return float(reach)
 
     @property
     def trains_outside(self) -> str:
@@ -108,8 +113,12 @@ class Description:
         return {name: changed.get(name, one.default) for name, one in self.hyper.items()}
 
 
-def read(path: Path) -> Description:
+def read(path: Path, function: str | None = None) -> Description:
     """Return what the method in the file `path` says about itself.
+
+    Args:
+        path: a Python file.
+        function: the method's name in it; the file's own name if None.
 
     Raises:
         UsageError: the file cannot be read, or does not hold a method.
@@ -119,21 +128,20 @@ def read(path: Path) -> Description:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deeply nested
         raise UsageError(f"{path} is not valid Python: {error}") from None
-    function = _method_function(path, tree)
-    docstring = ast.get_docstring(function) or ""
+    found = _method_function(path, tree, function or path.stem.replace("-", "_"))
+    docstring = ast.get_docstring(found) or ""
     return Description(
-        name=function.name.replace("_", "-"),
+        name=found.name.replace("_", "-"),
         path=path,
         source=source,
-        function=function.name,
+        function=found.name,
         docstring=docstring,
-        hyper=_hyperparameters(path, function, docstring),
+        hyper=_hyperparameters(path, found, docstring),
         constants=_constants(tree),
     )
 
 
-def _method_function(path: Path, tree: ast.Module) -> ast.FunctionDef:
-    wanted = path.stem.replace("-", "_")
+def _method_function(path: Path, tree: ast.Module, wanted: str) -> ast.FunctionDef:
     form = f"def {wanted}(model, batch, ctx, *, ...)"
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == wanted:

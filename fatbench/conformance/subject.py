@@ -1,0 +1,43 @@
+"""Subject: the method that is looked at, in one norm."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from fatbench.conformance.guard import guarded
+from fatbench.conformance.stage import Stage, losses
+from fatbench.interface import Batch, Context
+from fatbench.methods import Method, again
+from fatbench.methods._source import Description
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method, and the norm in which it is looked at."""
+
+    method: Method  # guarded
+    norm: str
+    registered: bool  # one of fatbench's own: its card must be complete
+
+    @property
+    def description(self) -> Description:
+        return self.method.description
+
+    @property
+    def stage(self) -> Stage:
+        """The usual one."""
+        return Stage(norm=self.norm)
+
+    def again(self) -> Method:
+        """The method as another process would have it: nothing is left of what it kept outside `ctx.buffers`."""
+        return guarded(again(self.method))
+
+    def losses(self, model: nn.Module, ctx: Context | None = None) -> Iterator[tuple[Batch, Tensor]]:
+        """As `stage.losses`, of the first batches in float64."""
+        return losses(self.stage, self.method, model, ctx or self.stage.context())
+
+
+def subject_of(method: Method, norm: str, *, registered: bool) -> Subject:
+    """Return `method` fit to be looked at."""
+    return Subject(replace(guarded(method)), norm, registered)
