@@ -9,8 +9,7 @@ from torch import nn
 
 from fatbench.errors import FatbenchError, one_line
 from fatbench.interface import Batch, Context, Losses
-from fatbench.methods import Method
-from fatbench.methods._source import Value
+from fatbench.methods import Method, Value
 
 MOST_LOSSES = 10_000
 SECONDS = 20.0

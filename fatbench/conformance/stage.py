@@ -1,4 +1,4 @@
-"""Stage: the small world in which a method is looked at. A net without kinks, and images with pixels on the box's walls."""
+"""Stage: the small world in which a method is looked at; a net without kinks, pixels on the walls of the box."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,15 +1,14 @@
 """Subject: the method that is looked at, in one norm."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from fatbench.conformance.guard import guarded
 from fatbench.conformance.stage import Stage, losses
 from fatbench.interface import Batch, Context
-from fatbench.methods import Method, again
-from fatbench.methods._source import Description
+from fatbench.methods import Description, Method, again
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,3 @@ class Subject:
     def losses(self, model: nn.Module, ctx: Context | None = None) -> Iterator[tuple[Batch, Tensor]]:
         """As `stage.losses`, of the first batches in float64."""
         return losses(self.stage, self.method, model, ctx or self.stage.context())
-
-
-def subject_of(method: Method, norm: str, *, registered: bool) -> Subject:
-    """Return `method` fit to be looked at."""
-    return Subject(replace(guarded(method)), norm, registered)

@@ -1,4 +1,4 @@
-"""The catalogue of training methods: the files of this folder are the registry, packages add to it, a path brings one's own.
+"""The catalogue of training methods: this folder's files are the registry, packages add to it, a path brings one's own.
 
 Names, hyper-parameters and docstrings are read from the source without running it, so listing needs no torch;
 `load` imports the file.
@@ -81,7 +81,9 @@ def describe(name: str) -> Description:
         return read(FOLDER / f"{name.replace('-', '_')}.py")
     others = brought(own)[0]
     if name not in others:
-        raise UsageError(f"no method '{name}': there are {', '.join(sorted([*own, *others]))}, or the path of a .py file")
+        raise UsageError(
+            f"no method '{name}': there are {', '.join(sorted([*own, *others]))}, or the path of a .py file"
+        )
     found = others[name]
     described = read(found.source(), found.function)
     return replace(described, name=name, module=found.module, package=found.package)
