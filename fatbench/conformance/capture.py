@@ -24,9 +24,18 @@ class _WaitsError(Exception):
 
 class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in _WAITING:
+        if func.overloadpacket in _WAITING or _chooses(func.overloadpacket, args):
             raise _WaitsError(f"{func.overloadpacket.__name__} makes the host wait for the device")
         return func(*args, **(kwargs or {}))
+
+
+def _chooses(packet: Any, args: Any) -> bool:
+    """Whether a mask decides how many elements there are, which the host must know; one value for all needs no number."""
+    if packet not in (_aten.index, _aten.index_put, _aten.index_put_):
+        return False
+    if packet is not _aten.index and args[2].numel() == 1:
+        return False
+    return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1])
 
 
 def captures(subject: Subject) -> Verdict:

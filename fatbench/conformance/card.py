@@ -1,6 +1,6 @@
 """Card: the docstring of a method, and whether what it says of its cost is so."""
 
-from fatbench.conformance.counted import counted
+from fatbench.conformance.counted import counted, images
 from fatbench.conformance.declared import FORM, Cost, declared_cost, section
 from fatbench.conformance.finding import Verdict, failed, ok, unknown
 from fatbench.conformance.subject import Subject
@@ -44,7 +44,8 @@ def declares_batch_norm(subject: Subject) -> Verdict:
 
 def _both(subject: Subject) -> tuple[Cost, Cost | None]:
     real, updates, _ = counted(subject.method, subject.norm)
-    return real, declared_cost(subject.description.docstring, subject.method.hyper, updates)
+    known = {"batch": images(), **subject.method.hyper}
+    return real, declared_cost(subject.description.docstring, known, updates)
 
 
 def _lacking(subject: Subject, what: str) -> Verdict:

@@ -36,6 +36,11 @@ class _Statistics:
         norm.register_forward_hook(compare)
 
 
+def images() -> int:
+    """Images in the batch that is counted."""
+    return _USUAL.batch_size
+
+
 def counted(method: Method, norm: str) -> tuple[Cost, int, int]:
     """Return the cost of one optimiser step, steps per batch, and bytes kept for each training image."""
     stage, model, statistics = _USUAL, _USUAL.model(), _Statistics()
@@ -43,9 +48,9 @@ def counted(method: Method, norm: str) -> tuple[Cost, int, int]:
     ctx, batch = Stage(norm=norm).context(), stage.loader().batch(0)
     found = count_passes(model, method, batch, ctx)
     passes = found.passes.model_dump()
-    images = len(batch.x) * found.updates
+    shared = images() * found.updates
     cost = Cost(
-        **{name: samples / images for name, samples in passes.items()},
+        **{name: samples / shared for name, samples in passes.items()},
         batch_norm_updates=statistics.moves / found.updates,
     )
     per_image = [buffer.nbytes for buffer in ctx.buffers.values() if buffer.ndim and len(buffer) == ctx.num_train]

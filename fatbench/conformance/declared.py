@@ -45,7 +45,7 @@ def declared_cost(docstring: str, hyper: Mapping[str, Value], updates: int = 1) 
     Args:
         docstring: the card. Numbers may be words, or made of hyper-parameters by + - * / and brackets; other brackets
             are remarks. "per batch" means of all its optimiser steps together.
-        hyper: values of the hyper-parameters.
+        hyper: values of the hyper-parameters; "batch" may be the number of images.
         updates: optimiser steps that a batch is worth.
     """
     text = section(docstring, "Passes")

@@ -16,9 +16,9 @@ _TWICE = 1e-12  # of a loss in float64, by rounding
 def repeats(subject: Subject) -> Verdict:
     """The same seed gives the same training, bit for bit."""
     states = []
-    for method in (subject.method, subject.again()):
+    for _ in range(2):
         seed_everything(3)
-        training = subject.stage.training(method)
+        training = subject.stage.training(subject.method)
         for _ in range(BATCHES):
             training.step_through_batch()
         states.append(state_of(training))
@@ -79,6 +79,9 @@ def keeps_buffers_in_place(subject: Subject) -> Verdict:
     places: dict[str, tuple[int, torch.Size]] = {}
     for _ in losses(subject.stage, subject.method, model, ctx):
         found = {name: (buffer.data_ptr(), buffer.shape) for name, buffer in ctx.buffers.items()}
+        graph = next((name for name, buffer in ctx.buffers.items() if buffer.requires_grad), None)
+        if graph is not None:
+            return failed(f"the buffer '{graph}' has a graph: store what is detached")
         moved = next((name for name in places if found.get(name) != places[name]), None)
         if moved is not None:
             return failed(f"the buffer '{moved}' is replaced: change it in place, by copy_() or [ids] =")
@@ -87,8 +90,5 @@ def keeps_buffers_in_place(subject: Subject) -> Verdict:
             return failed(
                 f"the buffer '{late}' comes late: ask for every buffer in every batch, before the first yield"
             )
-        graph = next((name for name, buffer in ctx.buffers.items() if buffer.requires_grad), None)
-        if graph is not None:
-            return failed(f"the buffer '{graph}' has a graph: store what is detached")
         places = found
     return ok(f"{len(places)} in place" if places else "none")

@@ -41,10 +41,12 @@ class _Shown:
 
 def stays(subject: Subject) -> Verdict:
     """The model sees nothing beyond ball and box, unless that is declared; and what is declared happens."""
-    model, ctx, shown = subject.stage.model().double(), subject.stage.context(), _Shown()
-    shown.watch(model)
-    for batch, loss in subject.losses(model, ctx):
-        shown.sort(loss, batch.x, ctx.ball)
+    shown = _Shown()
+    for variant in subject.variants():  # whatever it may be told to do by a word
+        model, ctx = subject.stage.model().double(), subject.stage.context()
+        shown.watch(model)
+        for batch, loss in subject.losses(model, ctx, variant):
+            shown.sort(loss, batch.x, ctx.ball)
     description = subject.description
     wrong = _undeclared(description, shown) or _untrue(description, shown)
     if wrong:
@@ -75,7 +77,7 @@ def _undeclared(description: Description, shown: _Shown) -> str:
 
 def _untrue(description: Description, shown: _Shown) -> str:
     """What is declared and does not happen: it would excuse a mistake to come."""
-    if description.reach > 1 and shown.reached <= 1:
+    if description.reach > 1 and shown.reached <= 1 + _ROUNDING:
         return f"declares REACH = {description.reach:g}, but trains within {shown.reached:.3g} eps: leave it out"
     if description.trains_outside and not shown.trained_outside:
         return "declares TRAINS_OUTSIDE, but trains on no pixel outside [0, 1]: leave it out"

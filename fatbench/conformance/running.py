@@ -9,18 +9,20 @@ from fatbench.conformance.subject import Subject
 
 
 def runs(subject: Subject) -> Verdict:
-    """It yields losses for every batch, and no end of them for none."""
-    model, counts = subject.stage.model().double(), dict.fromkeys(range(BATCHES), 0)
-    ctx = subject.stage.context()
-    for _, loss in subject.losses(model, ctx):
-        wrong = _unfit(loss)
-        if wrong:
-            return failed(wrong)
-        counts[int(ctx.step)] += 1
-    empty = next((number for number, count in counts.items() if not count), None)
-    if empty is not None:
-        return failed(f"it yields no loss for batch {empty}: say 'yield loss' once per optimiser step")
-    return ok(f"{sum(counts.values())} losses of {BATCHES} batches")
+    """It yields losses for every batch, and no end of them for none; by any word that it may be told."""
+    numbers = []
+    for variant in subject.variants():
+        ctx, counts = subject.stage.context(), dict.fromkeys(range(BATCHES), 0)
+        for _, loss in subject.losses(subject.stage.model().double(), ctx, variant):
+            wrong = _unfit(loss)
+            if wrong:
+                return failed(wrong)
+            counts[int(ctx.step)] += 1
+        empty = next((number for number, count in counts.items() if not count), None)
+        if empty is not None:
+            return failed(f"it yields no loss for batch {empty}: say 'yield loss' once per optimiser step")
+        numbers.append(sum(counts.values()))
+    return ok(f"{numbers[0]} losses of {BATCHES} batches")
 
 
 def _unfit(loss: object) -> str:

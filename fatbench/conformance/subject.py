@@ -1,7 +1,7 @@
 """Subject: the method that is looked at, in one norm."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -32,6 +32,14 @@ class Subject:
         """The method as another process would have it: nothing is left of what it kept outside `ctx.buffers`."""
         return guarded(again(self.method))
 
-    def losses(self, model: nn.Module, ctx: Context | None = None) -> Iterator[tuple[Batch, Tensor]]:
+    def variants(self) -> list[Method]:
+        """The method at its defaults, and with every other word of every choice."""
+        choices = ((one.name, word) for one in self.description.hyper.values() for word in one.choices)
+        others = [{name: word} for name, word in choices if word != self.method.hyper[name]]
+        return [replace(self.method, hyper={**self.method.hyper, **changed}) for changed in ({}, *others)]
+
+    def losses(
+        self, model: nn.Module, ctx: Context | None = None, method: Method | None = None
+    ) -> Iterator[tuple[Batch, Tensor]]:
         """As `stage.losses`, of the first batches in float64."""
-        return losses(self.stage, self.method, model, ctx or self.stage.context())
+        return losses(self.stage, method or self.method, model, ctx or self.stage.context())
