@@ -30,7 +30,7 @@ class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _chooses(packet: Any, args: Any) -> bool:
-    """Whether a mask decides how many elements there are, which the host must know; one value for all needs no number."""
+    """Whether a mask decides how many elements there are, which a host must know; one value for all needs none."""
     if packet not in (_aten.index, _aten.index_put, _aten.index_put_):
         return False
     if packet is not _aten.index and args[2].numel() == 1:
