@@ -20,8 +20,14 @@ def table() -> str:
     found = {name: _facts(name) for name in methods.built_in()}
     rows = [_HEAD, _ALIGNED, *([name, *_cells(one)] for name, one in found.items())]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    reasons = [f"- **{name}** {what}: {why}" for name, one in found.items() for what, why in one.exceptions.items()]
+    reasons = [
+        f"- **{name}** {_plain(what)}: {why}" for name, one in found.items() for what, why in one.exceptions.items()
+    ]
     return "\n".join([*lines, "", "Declared exceptions:", "", *(reasons or ["- none"])])
+
+
+def _plain(constant: str) -> str:
+    return constant.lower().replace("_", " ")
 
 
 def _facts(name: str) -> Facts:
@@ -39,7 +45,7 @@ def _cells(one: Facts) -> list[str]:
         f"{one.memory:,}" if one.memory else "",
         ", ".join(one.norms),
         "no" if one.capturable else "yes",
-        ", ".join(exception for exception in one.exceptions),
+        ", ".join(_plain(name) for name in one.exceptions),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +113,11 @@ def _cells(facts: Facts | None) -> list[str]:
     if facts is None:
         return [""] * 6
     numbers = [f"{facts.units:g}", f"{facts.batch_norm_updates:g}", f"{facts.updates}", f"{facts.memory:,}"]
-    return [*numbers, ", ".join(facts.norms), ", ".join(facts.exceptions)]
+    return [*numbers, ", ".join(facts.norms), ", ".join(_plain(facts.exceptions))]
+
+
+def _plain(names: Iterable[str]) -> list[str]:
+    return [name.lower().replace("_", " ") for name in names]
 
 
 def _as_dict(report: Report) -> dict[str, Any]:
