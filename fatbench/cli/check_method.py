@@ -41,8 +41,8 @@ def check_method(
     names = list(dict.fromkeys([*(method or ()), *(methods.names() if all_ else ())]))
     if not names:
         raise UsageError("which method? Give names, paths of .py files, or --all")
-    for name in names:
-        _ = methods.describe(name).reach, methods.describe(name).norms  # mistakes are told before torch is imported
+    for described in map(methods.describe, names):
+        _ = described.reach, described.norms  # a mistake in them is told before torch is imported
     reports = _look(names)
     if json_:
         typer.echo(json.dumps([_as_dict(report) for report in reports], indent=1))

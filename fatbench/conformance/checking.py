@@ -71,13 +71,13 @@ def _facts(method: Method) -> Facts | None:
 
 
 def _worst(title: str, look: Check, subjects: list[Subject]) -> Finding:
-    """The finding of the first norm in which the check fails, or else of the first."""
-    findings = []
+    """The finding of the first norm in which the check fails, or else of the last."""
     for subject in subjects:
         verdict = _verdict(look, subject)
-        where = f"{subject.norm}: " if len(subjects) > 1 and verdict.status == "failed" else ""
-        findings.append(Finding(title, verdict.status, f"{where}{verdict.detail}"))
-    return next((finding for finding in findings if finding.status == "failed"), findings[0])
+        if verdict.status == "failed":
+            where = f"{subject.norm}: " if len(subjects) > 1 else ""
+            return Finding(title, "failed", f"{where}{verdict.detail}")
+    return Finding(title, verdict.status, verdict.detail)
 
 
 def _verdict(look: Check, subject: Subject) -> Verdict:

@@ -36,8 +36,8 @@ def liet(
         renewed: classes read anew in each update, at most all. The authors read ten of ten in every tenth update, and
             for CIFAR-100 a hundred in every twentieth: five.
 
-    Passes: 2 forwards and `renewed` grey images, as much and one more backwards to inputs, 2 to weights; two batch-norm
-        updates (start, end).
+    Passes: 2 + renewed / batch forwards, 3 + renewed / batch backwards to inputs, 2 to weights (grey images are as small
+        as the batch's); two batch-norm updates (start, end).
     Differences: the authors read all classes at once; here they take turns at the same cost, so that every update is
         the same work, and until its first turn a class has no information. The divergence's weight rises with every
         update, theirs with every epoch. Above eps 8/255 they also let noise reach 2 eps and do not project onto the

@@ -23,8 +23,9 @@ def perturbed(method: Method, gamma: float) -> Method:
 
     The attack is made once, at the weights as they are. The direction is that of the gradient there of the loss that
     trains; the loss is then taken again where the weights have moved, its gradient is stepped on, and the perturbation
-    taken back. Only the second loss counts in batch norm's running statistics. Biases and batch norm's own parameters
-    stay put. Costs the forwards and the backward of the loss once more, the attack's not.
+    taken back. Only the second loss counts in batch norm's running statistics, so an attack in eval mode that comes
+    after a forward of the loss (gat, nuat) sees those of before it. Biases and batch norm's own parameters stay put.
+    Costs the forwards and the backward of the loss once more, the attack's not.
 
     Raises:
         UsageError: on use, if the method makes several updates of a batch: their attack is not apart from their losses.
