@@ -21,7 +21,7 @@ def elle(
     sensitivity: float = 2.0,
     decay: float = 0.99,
 ) -> Losses:
-    """ELLE and ELLE-A: keep the loss linear inside the ball, without second derivatives (Abad Rocamora et al., 2024).
+    """ELLE: keep the loss linear inside the ball, without second derivatives (Abad Rocamora et al., ICLR 2024).
 
     What GradAlign asks of gradients is asked of the loss itself: at a random point between two random points of the
     ball it should be what linear interpolation says. The squared error of that is added to the loss of FGSM training.
@@ -67,7 +67,7 @@ def elle(
     current = ctx.buffer("weight", like=error)
     yield adversarial + current * error
     jumped = _jumped(error.detach(), ctx, sensitivity)
-    current.copy_(torch.where(jumped, peak, decay * current))
+    current.mul_(decay).masked_fill_(jumped, peak)
 
 
 def _jumped(value: Tensor, ctx: Context, sensitivity: float) -> Tensor:
@@ -75,7 +75,7 @@ def _jumped(value: Tensor, ctx: Context, sensitivity: float) -> Tensor:
 
     By Welford's sums, so that deviations small beside the mean are not lost.
     """
-    count, mean, squares = (ctx.buffer(f"errors {name}", like=value) for name in ("count", "mean", "squares"))
+    count, mean, squares = (ctx.buffer(name, like=value) for name in ("count", "mean", "squares"))
     deviation = (squares / count.clamp_min(1)).sqrt()
     jumped = (count > 2) & (value > mean + sensitivity * deviation)
     count.add_(1)

@@ -33,11 +33,11 @@ def gat(
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the
         same then and batch norm uses the batch's own statistics, so output and gradients are too, and here it is one;
         what is lost is that their running statistics are moved by the clean images once more, after the adversarial
-        ones. Odd and even batches are told apart by their number in the run, theirs begins anew with every epoch. The
-        paper's weight grows at epoch 85 of 100, and so here; their script's once that epoch, counted from 0, is over.
+        ones. Odd and even batches are told apart by their number in the run; they count anew in every epoch. Their
+        weight grows after epoch 85 of 100, counted from 0, thus one epoch later than here.
     """
     x, y, _ = batch
-    weight_now = weight * torch.where(ctx.progress < late, 1.0, growth)
+    weight_now = weight * (1.0 + (growth - 1.0) * (ctx.progress >= late))
     guided = ctx.step % 2
     logits = model(x)
     clean = logits.detach().softmax(1)

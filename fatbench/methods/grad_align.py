@@ -45,9 +45,10 @@ def grad_align(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1
 def _misalignment(at_x: Tensor, nearby: Tensor) -> Tensor:
     """Return 1 - cosine, in [0, 2], its mean over the images that have two gradients; a scalar."""
     one, two = at_x.flatten(1), nearby.flatten(1)
-    lengths = torch.linalg.vector_norm(one, dim=1), torch.linalg.vector_norm(two, dim=1)
-    both = (lengths[0] > 0) & (lengths[1] > 0)
-    units = [v / n.clamp_min(torch.finfo(v.dtype).tiny)[:, None] for v, n in zip((one, two), lengths, strict=True)]
-    apart = (1 - (units[0] * units[1]).sum(1)) * both
+    length_one, length_two = (torch.linalg.vector_norm(gradient, dim=1) for gradient in (one, two))
+    both = (length_one > 0) & (length_two > 0)
+    smallest = torch.finfo(one.dtype).tiny  # not their product, which may be 0 where they are not
+    unit_one, unit_two = (v / n.clamp_min(smallest)[:, None] for v, n in ((one, length_one), (two, length_two)))
+    apart = (1 - (unit_one * unit_two).sum(1)) * both
     mean: Tensor = apart.sum() / both.sum().clamp_min(1)
     return mean

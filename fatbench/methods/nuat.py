@@ -27,18 +27,18 @@ def nuat(
         alpha: step size, in units of eps.
         noise: how far each pixel starts from the image, up or down at random, in units of eps.
         weight: of the norm divided by the number of images, in attack and loss, once fully grown; made for batches of
-            64. The norm grows with about the root of that number, so sqrt(batch / 64) times as much weighs the same:
-            6.4 at 128.
+            64. As long as images are many more than classes, the norm grows with about the root of their number, and
+            sqrt(batch / 64) times as much weighs the same: 6.4 at 128.
         ramp: share of the training in which the weight grows from 0 to that.
 
     Passes: 3 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (clean, adversarial).
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the
         same then and batch norm uses the batch's own statistics, so output and gradients are too, and here it is one;
         what is lost is that their running statistics are moved by the clean images once more, after the adversarial
-        ones. The weight grows with every batch, theirs with every epoch of 100; odd and even batches are told apart by
-        their number in the run, theirs begins anew with every epoch. The norm is divided by the images in the batch,
-        theirs by the batch size they set, for a smaller last batch too. Singular values of 0, at which the norm has no
-        gradient, are given none.
+        ones. The weight grows with every batch, theirs with every epoch of 100. Odd and even batches are told apart by
+        their number in the run; they count anew in every epoch, and leave the norm out of even attacks, where here it
+        counts 0. The norm is divided by the images in the batch, theirs by the batch size they set, for a smaller last
+        batch too. Singular values of 0, at which the norm has no gradient, are given none.
     """
     x, y, _ = batch
     weight_now = weight * (ctx.progress / max(ramp, 1e-9)).clamp(max=1.0)

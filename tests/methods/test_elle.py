@@ -11,6 +11,7 @@ from fatbench import methods
 from fatbench.interface import Batch
 
 from . import EPS, SGD, make_batches, make_context, make_optimizer, smooth_net, train
+from .test_contract import WaitsForNothing
 from .test_equivalence import load_twin
 from .test_grad_align import LinearLoss
 
@@ -76,6 +77,18 @@ def test_small_deviations_beside_a_large_mean_are_not_lost():
     errors = [1e5, 1e5 + 1e-3, 1e5, 1e5 + 1e-3]
     assert weights_at([*errors, 1e5 + 1.4e-3, 1.0])[-1] == pytest.approx(0.0, abs=1e-9)
     assert weights_at([*errors, 1e5 + 1.6e-3, 1.0])[-1] == pytest.approx(4000.0)
+
+
+def test_adaptive_its_buffers_change_after_the_yield_and_without_waiting_for_a_device():
+    ctx, method, model = make_context("linf"), methods.load("elle", adaptive=True, sensitivity=0.1), smooth_net()
+    for batch in make_batches(12):
+        before = {name: buffer.clone() for name, buffer in ctx.buffers.items()}
+        with WaitsForNothing():
+            losses = method(model, batch, ctx)
+            next(losses)
+            assert all(torch.equal(buffer, ctx.buffers[name]) for name, buffer in before.items())
+            assert next(losses, None) is None
+    assert ctx.buffers["count"] == 12
 
 
 def test_adaptive_it_follows_its_twin_through_jumps():

@@ -72,6 +72,17 @@ def test_it_is_0_for_gradients_of_one_direction_and_2_for_opposite_ones():
     assert _misalignment(gradient, -1e-12 * gradient).item() == pytest.approx(2.0, abs=1e-14)
 
 
+@pytest.mark.parametrize("size", [1e-18, 1e-22, 1e-30, 0.0])
+def test_in_float32_tiny_gradients_are_aligned_or_left_out_but_never_lost_in_infinities(size):
+    gradient = size * torch.randn(5, 1, 6, 6)
+    nearby = (-gradient).requires_grad_()
+    found = _misalignment(gradient, nearby)
+    found.backward()
+    assert found.item() == pytest.approx(2.0 if size == 1e-18 else found.item())
+    assert 0.0 <= found <= 2.1
+    assert nearby.grad.isfinite().all()
+
+
 def test_a_linear_loss_has_nothing_to_align():
     batch = make_batches()[0]
     wrong = Batch(batch.x, torch.zeros_like(batch.y), batch.ids)
