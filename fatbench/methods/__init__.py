@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fatbench.errors import UsageError
 from fatbench.methods._brought import brought
-from fatbench.methods._source import Description, Value, read
+from fatbench.methods._hyper import Value
+from fatbench.methods._source import Description, read
 
 if TYPE_CHECKING:
     from torch import nn

@@ -33,7 +33,7 @@ def elle(
         adaptive: ELLE-A: in place of `weight`, one that is 0 until the error jumps.
         peak: the adaptive weight after a jump.
         sensitivity: an error is a jump when so many standard deviations above the mean of all before it.
-        decay: factor of the adaptive weight from each batch to the next, unless there is a jump.
+        decay: factor of the adaptive weight from each batch to the next, unless there is a jump; in [0, 1].
 
     Passes: 5 forwards, 5 backwards to inputs, 4 to weights; three batch-norm updates (attack, adversarial images, and
         the three points of every image in one).

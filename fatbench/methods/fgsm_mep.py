@@ -27,11 +27,11 @@ def fgsm_mep(
 
     Args:
         alpha: step size, in units of eps, of the attack and of what is remembered.
-        decay: what remains of the old sum.
+        decay: what remains of the old sum, in [0, 1].
         reset: passes over the data between fresh starts, from a random corner of the ball; 0: one each time (10 in the
             authors' CIFAR-100 script).
         mse: weight of the mean squared distance between the logits before and after the step.
-        true_mass: what smoothing of labels leaves to the true class; --label-smoothing replaces it.
+        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it.
 
     Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, adversarial). Memory: two
         images, and a number, for each training image.

@@ -30,7 +30,7 @@ def fgsm_pco(
         stretch: how far beyond itself the new perturbation is drawn out in the mixture.
         mse: weight of the difference between two mean squared distances of the new image's logits: from those of the
             last one, and from those of the mixture.
-        true_mass: what smoothing of labels leaves to the true class; --label-smoothing replaces it.
+        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it.
 
     Passes: 3 forwards, 4 backwards to inputs, 3 to weights; three batch-norm updates (last, mixture, new). Memory: an
         image, and a number, for each training image.

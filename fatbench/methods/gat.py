@@ -27,7 +27,7 @@ def gat(
         noise: how far each pixel starts from the image, up or down at random, in units of eps.
         weight: of the distance, in attack and loss.
         growth: factor of `weight` towards the end.
-        late: share of the training after which it applies.
+        late: share of the training after which it applies, in [0, 1].
 
     Passes: 3 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (clean, adversarial).
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the

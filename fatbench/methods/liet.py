@@ -28,16 +28,16 @@ def liet(
 
     Args:
         alpha: step size of the attack, in units of eps.
-        true_mass: probability of the true class after label smoothing, in attack and loss.
+        true_mass: probability of the true class after label smoothing, in attack and loss; in [0, 1].
         weight: of the Jensen-Shannon divergence between the outputs of start and end, when training ends; it rises
             linearly from zero.
-        min_mask: least share of values that start from noise instead.
-        max_mask: greatest share; one is drawn per batch.
+        min_mask: least share of values that start from noise instead, in [0, 1].
+        max_mask: greatest share, in [0, 1]; one is drawn per batch.
         renewed: classes read anew in each update, at most all. The authors read ten of ten in every tenth update, and
             for CIFAR-100 a hundred in every twentieth: five.
 
-    Passes: 2 + renewed / batch forwards, 3 + renewed / batch backwards to inputs, 2 to weights (grey images are as small
-        as the batch's); two batch-norm updates (start, end).
+    Passes: 2 + renewed / batch forwards, 3 + renewed / batch backwards to inputs, 2 to weights (a grey image
+        is one more); two batch-norm updates (start, end).
     Differences: the authors read all classes at once; here they take turns at the same cost, so that every update is
         the same work, and until its first turn a class has no information. The divergence's weight rises with every
         update, theirs with every epoch. Above eps 8/255 they also let noise reach 2 eps and do not project onto the

@@ -29,7 +29,7 @@ def nuat(
         weight: of the norm divided by the number of images, in attack and loss, once fully grown; made for batches of
             64. As long as images are many more than classes, the norm grows with about the root of their number, and
             sqrt(batch / 64) times as much weighs the same: 6.4 at 128.
-        ramp: share of the training in which the weight grows from 0 to that.
+        ramp: share of the training in which the weight grows from 0 to that, in [0, 1].
 
     Passes: 3 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (clean, adversarial).
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the

@@ -26,8 +26,8 @@ def tdat(
 
     Args:
         alpha: step size, in units of eps.
-        batch_momentum: how much of the carried perturbation each batch keeps. 0 carries the last one as it is, which is
-            what the authors' code does; 0.75 is what it is told to do.
+        batch_momentum: how much of the carried perturbation each batch keeps, in [0, 1]. 0 carries the last one as it
+            is, which is what the authors' code does; 0.75 is what it is told to do.
         beta: scale of the true class's mass, beta tan(1 - progress): at first 0.93, halfway 0.33.
         floor: below which the mass does not fall (0.05 for CIFAR-100); it wants to be above one over classes.
         weight: of the squared difference between the logits of start and end (0.6 in the authors' README command; 0.65

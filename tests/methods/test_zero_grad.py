@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from fatbench import methods
+from fatbench.errors import UsageError
 from fatbench.interface import Batch
 
 from . import EPS, first_loss, make_batches, same, trained
@@ -28,3 +30,8 @@ def test_what_lies_under_torchs_quantile_keeps_its_random_start_and_the_rest_goe
     expected = torch.where(step == 0, start.z, (x + eps * step).clamp(0, 1))  # 2 eps reach the ball's far side
     torch.testing.assert_close(end.z, expected, rtol=0, atol=1e-12)
     assert (step == 0).sum() < 36
+
+
+def test_a_quantile_beyond_all_is_refused_in_one_line():
+    with pytest.raises(UsageError, match=r"zero-grad: 'quantile' lies in \[0, 1\], not at 2"):
+        methods.load("zero-grad", quantile=2)
