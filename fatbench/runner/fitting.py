@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fatbench.environment import reset_peak_memory
 from fatbench.evaluation.measuring import isolated_randomness
@@ -135,7 +136,8 @@ def _save(bench: Bench, journal: Journal, name: str, file: str, weights: Weights
 
 def _remembered(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:
     """Say how much the method remembers of single images, and return it for the record: nothing, for most."""
-    memory = [buffer for buffer in ctx.buffers.values() if buffer.shape[:1] == (ctx.num_train,)]
+    tensors = [buffer for buffer in ctx.buffers.values() if isinstance(buffer, Tensor)]  # an own method may do worse
+    memory = [buffer for buffer in tensors if buffer.shape[:1] == (ctx.num_train,)]
     size = sum(buffer.nbytes for buffer in memory)
     if size:
         kinds = ", ".join(sorted({str(buffer.dtype).removeprefix("torch.") for buffer in memory}))

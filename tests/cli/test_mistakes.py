@@ -24,8 +24,8 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("run", "-m", "bs-trade"), "no method 'bs-trade': there are bs-trades, fast-trades, fgsm"),
-        (("run",), "which method? Give --method NAME: bs-trades, "),
+        (("run", "-m", "bs-trade"), "no method 'bs-trade': there are aaer, atta, bs-at, bs-trades"),
+        (("run",), "which method? Give --method NAME: aaer, atta, "),
         (("run", "-m", "bs-trades", "--set", "bta=8"), "bs-trades has no 'bta'; it has steps, alpha, beta, gamma"),
         (("run", "-m", "bs-trades", "--set", "beta=high"), "bs-trades: 'beta' takes a number, not 'high'"),
         (("run", "-m", "bs-trades", "--set", "beta=nan"), "bs-trades: 'beta' must be finite and not negative, not nan"),
