@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import safetensors.torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fatbench.atomic import write_atomically
@@ -22,6 +20,7 @@ from fatbench.regular import read_regular
 from fatbench.runner.accounting import Entries
 from fatbench.runner.keeper import Weights
 from fatbench.spec import first_problem
+from fatbench.training.checkpoint import tensors_in
 from fatbench.training.state import steps_of
 
 FILE, BEFORE = "state.safetensors", "state-before.safetensors"
@@ -87,12 +86,11 @@ def read_saved(path: Path) -> Saved:
     if place < len(_SEAL) or unsealed.hexdigest().encode() != seal:
         raise UsageError(f"{path} is damaged: it is not as it was written")
     try:
-        tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        facts = Facts.model_validate_json(header["__metadata__"]["facts"])
+        tensors, metadata = tensors_in(content)
+        facts = Facts.model_validate_json(metadata["facts"])
     except ValidationError as error:
         raise UsageError(f"{path} is no state that this fatbench knows: {first_problem(error)}") from None
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
+    except (KeyError, ValueError) as error:
         raise UsageError(f"{path} is no state of a run ({error!s:.120})") from None
     return Saved(facts, _part(tensors, _TRAINING), _part(tensors, _KEPT))
 

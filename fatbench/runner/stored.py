@@ -7,7 +7,7 @@ from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
 from fatbench.runner.bench import Bench, Candidate
 from fatbench.runner.journal import Journal
-from fatbench.training.checkpoint import FILE, load_weights
+from fatbench.training.checkpoint import FILE, LAST_FILE, load_weights
 
 _COMPLETE = ("epochs", "time", "target", "overfitting")  # what ends a training that is worth scoring
 
@@ -30,8 +30,10 @@ def trained_journal(bench: Bench, output: Path) -> Journal | None:
     journal = stopped_journal(bench, bench.method.description.sha256, output)
     if journal is None or journal.record.budget.stopped_by not in _COMPLETE:
         return None
+    files = [LAST_FILE, FILE] if "last-weights" in journal.record.artefacts else [FILE]
     try:
-        load_weights(bench.model, journal.artefact(FILE), bench.spec.id)
+        for file in files:  # the one to be scored comes last, and stays
+            load_weights(bench.model, journal.artefact(file), bench.spec.id)
     except UsageError:
         return None
     bench.clock.carry(dict(journal.record.timing))

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors, so that loading them runs nothing."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from fatbench.atomic import write_atomically
 from fatbench.errors import UsageError
+from fatbench.models import LARGEST
+from fatbench.regular import read_regular
 
 FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
@@ -32,10 +35,8 @@ def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
         UsageError: the file cannot be read, or is of another run or model.
     """
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        weights = safetensors.torch.load(path.read_bytes())
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
+        weights, metadata = tensors_in(read_regular(path, LARGEST))
+    except (UsageError, ValueError) as error:
         raise UsageError(f"cannot load {path}: {error}; --force trains anew") from None
     if metadata.get("id") != run_id:
         raise UsageError(f"{path} holds the weights of another run")
@@ -43,3 +44,17 @@ def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
     if {name: tensor.shape for name, tensor in weights.items()} != mine:
         raise UsageError(f"cannot load {path}: it is of another model")  # load_state_dict would load half of it first
     model.load_state_dict(weights)
+
+
+def tensors_in(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file by name, and what its header says besides them.
+
+    Raises:
+        ValueError: it is no such file, or damaged.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, header.get("__metadata__", {})
+    except (SafetensorError, KeyError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"it is no safetensors file ({error!s:.120})") from None
