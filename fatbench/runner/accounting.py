@@ -1,25 +1,36 @@
 """What a training costs: gathered while it runs, settled when it has ended, however it ended."""
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import model_validator
 
 from fatbench.metering.energy import EnergyMeter
 from fatbench.metering.nvml import Gpu
 from fatbench.metering.throughput import Mark, throughput
 from fatbench.record import Compute, Event
-from fatbench.record.parts import Part
+from fatbench.record.parts import Count, Part, Quantity, Seconds
 from fatbench.runner.bench import Bench
 from fatbench.training.loop import Pulse, Training
 from fatbench.training.passes import BatchCost
+
+_MOST = 10**9  # steps a second
 
 
 class Entries(Part):
     """What an account holds of a training that is under way."""
 
-    marks: list[tuple[NonNegativeInt, NonNegativeFloat]]  # steps and seconds
-    joules: float | None
+    marks: list[tuple[Count, Seconds]]  # steps and seconds, both of which only grow
+    joules: Quantity | None
     throttled: Event | None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.marks[:1] != [(0, 0.0)] or any(a > c or b > d for (a, b), (c, d) in pairwise(self.marks)):
+            raise ValueError("marks begin with the training, and go on with it")
+        if any(steps > _MOST * seconds for steps, seconds in self.marks):
+            raise ValueError("nothing takes steps that fast")
+        return self
 
 
 class Account:

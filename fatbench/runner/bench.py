@@ -123,6 +123,8 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
     clock = Clock(device)
     with clock.phase("setup"):
         method = methods.load(spec.method, **spec.hyper)
+        if spec.method_source not in (None, method.description.sha256):
+            raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
         if spec.norm not in method.description.norms:
             raise UsageError(f"{method.name} is defined for --norm {', '.join(method.description.norms)} only")
         dataset = data.load(
