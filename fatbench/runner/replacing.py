@@ -1,5 +1,6 @@
 """Replacing: a complete run takes the place of an earlier result, which stands until then."""
 
+import shutil
 from pathlib import Path
 
 from fatbench.atomic import link_atomically
@@ -31,9 +32,11 @@ def put_in_place(folder: Path, run_id: str) -> Record | None:
     final = whole.model_copy(update={"artefacts": _places(run_id, {name: final_name(files[name]) for name in files})})
     save(final, folder)
     try:
-        for file in files.values():
-            if file.startswith(IN_PROGRESS):
-                (inside / file).unlink(missing_ok=True)
+        for left in inside.glob(f"{IN_PROGRESS}*"):  # states too
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
         replacing_record(folder, run_id).unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(f"cannot write {inside}: {error.strerror or error}; choose another --output") from None

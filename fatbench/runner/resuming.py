@@ -104,8 +104,6 @@ def look_for_another(spec: RunSpec, output: Path, observer: Observer) -> None:
             continue  # the status says that nobody is at it now
         found = f"{other.id}, which differs in {differences(other, spec)}"
         if _differing(other, spec) <= _MISTAKABLE:
-            raise UsageError(
-                f"--resume: what is stored is {found}; give the same, or leave out --resume to start anew"
-            )
+            raise UsageError(f"--resume: what is stored is {found}; give the same, or leave out --resume to start anew")
         observer.remark(f"--resume: taken for another run than the interrupted {found}")
         return

@@ -295,7 +295,9 @@ def test_another_run_of_a_sweep_is_begun_and_said_to_be_another(tmp_path: Path) 
     remarks = Remarks()
     other = make_spec("fgsm-rs", lr=0.1, evaluate=[])
     assert run(other, output=tmp_path, resume=True, observer=remarks).status == "finished"
-    assert remarks.heard[0].startswith(f"--resume: taken for another run than the interrupted {stored.id}, which differs")
+    assert remarks.heard[0].startswith(
+        f"--resume: taken for another run than the interrupted {stored.id}, which differs"
+    )
 
 
 def test_a_run_that_may_still_be_going_on_is_no_reason_to_refuse(tmp_path: Path) -> None:
