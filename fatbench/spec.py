@@ -57,6 +57,11 @@ def _canonical_eps(written: str) -> str:
     return repr(float(value)) if Fraction(repr(float(value))) == value else str(value)
 
 
+@lru_cache(maxsize=256)  # as above
+def _radius(eps: str) -> float:
+    return float(Fraction(eps))
+
+
 def parse_seconds(text: str) -> float:
     """Return the seconds in "90s", "10m", "1h" or "1.5h"; a bare number counts seconds.
 
@@ -77,6 +82,7 @@ class PGD(BaseModel):
     restarts: int = 1
 
 
+@lru_cache(maxsize=256)  # as above; what is refused is not kept
 def parse_evaluation(name: str) -> PGD | Literal["clean", "fgsm", "autoattack"]:
     """Return what the evaluation `name` asks for.
 
@@ -259,7 +265,7 @@ class RunSpec(BaseModel):
     @property
     def epsilon(self) -> float:
         """The radius of the threat model, for images in [0, 1]."""
-        return float(Fraction(self.eps))
+        return _radius(self.eps)
 
     @property
     def budget(self) -> str:

@@ -19,7 +19,7 @@ from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.runner.replacing import put_in_place
-from fatbench.runner.resuming import look_for_another, usable_states
+from fatbench.runner.resuming import check_places, look_for_another, usable_states
 from fatbench.runner.saved import Saved
 from fatbench.runner.saving import Saver
 from fatbench.runner.scoring import look_for_breaches
@@ -102,6 +102,7 @@ class _Beginning(NamedTuple):
 
 
 def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
+    check_places(bench.spec, output)
     trained, states, idle_steps = _beginning(bench, output, observer, intent)
     journal = trained or open_journal(bench, output)
     with failures_recorded(journal):

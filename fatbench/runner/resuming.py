@@ -7,7 +7,7 @@ from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
 from fatbench.record.places import artefact, final_record
-from fatbench.regular import is_there
+from fatbench.regular import is_folder, is_there
 from fatbench.runner.bench import Bench
 from fatbench.runner.journal import replaces_result
 from fatbench.runner.observer import Observer
@@ -17,6 +17,18 @@ from fatbench.spec import RunSpec
 _SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
 # Of these, what one gives otherwise by mistake; who changes anything else means another run.
 _MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
+
+
+def check_places(spec: RunSpec, output: Path) -> None:
+    """Look whether states could be written where they belong.
+
+    Raises:
+        UsageError: there is a folder, which no file can take the place of.
+    """
+    replacing = replaces_result(output, spec.id)
+    for file in (artefact(output, spec.id, name, replacing=replacing) for name in (FILE, BEFORE)):
+        if is_folder(file) and not file.is_symlink():
+            raise UsageError(f"{file} is a folder, and the place of a state: move it away")
 
 
 def usable_states(bench: Bench, output: Path, observer: Observer, *, wanted: bool) -> Iterator[Saved]:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fatbench.errors import ResourceError, UsageError
+from fatbench.errors import ResourceError
 from fatbench.every import Every
-from fatbench.regular import is_folder
 from fatbench.runner.accounting import Account
 from fatbench.runner.bench import Bench
 from fatbench.runner.journal import Journal
@@ -44,9 +43,6 @@ class Saver:
             every: how often.
             stop: the wish that it leave off.
             stored_steps: of a state that is there already and not gone on from; it is replaced once this run is as far.
-
-        Raises:
-            UsageError: there is a folder where the states belong.
         """
         self._journal = journal
         self._every = every
@@ -54,9 +50,6 @@ class Saver:
         self._stored_steps = stored_steps
         self._subject: Subject | None = None
         self._files = [journal.artefact(name) for name in (FILE, BEFORE)]
-        for file in self._files:
-            if is_folder(file) and not file.is_symlink():
-                raise UsageError(f"{file} is a folder, and the place of a state: move it away")
 
     @contextmanager
     def following(self, subject: Subject) -> Iterator[None]:

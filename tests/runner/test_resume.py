@@ -477,8 +477,8 @@ def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("fatbench.runner.saving.write_saved", killed)
+    monkeypatch.setattr("fatbench.runner.saving.write_saved", killed)
+    with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, resume=True)
     assert read_saved(inside / FILE).steps == PER_EPOCH
 
