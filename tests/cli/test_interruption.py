@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from fatbench.cli.interruption import heeding_signals
+from fatbench.cli.interruption import heeding_signals, say_interrupted
 from fatbench.evaluation.scores import Exam
-from fatbench.record import Record, load
+from fatbench.record import Record, load, save
 from fatbench.runner.saved import FILE, read_saved
 from fatbench.training.loop import Training
 from tests.cli.conftest import TINY, Said
@@ -196,6 +196,22 @@ def test_ones_own_code_runs_when_one_names_it_and_the_line_that_is_printed_does(
     again = said.complaint.partition("; fatbench ")[2].removesuffix(" goes on")
     assert again == f"resume {record.id} --method ./mine.py --model net.py:net --data-dir 'my data'"
     assert fatbench(*shlex.split(again), "--quiet", "--calibration", "0").code == 0
+
+
+def test_an_evaluation_is_promised_only_where_training_is_over(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights are kept a moment before the record says that they may be relied on."""
+    with monkeypatch.context() as patched:
+        signal_at(patched, 13, signal.SIGTERM)
+        fatbench(*RUN)
+    path, left = the_record(tmp_path)
+    results = Path("results")
+    for stopped_by, end in (("interrupted", f"fatbench resume {left.id} goes on"), ("epochs", "with the evaluation")):
+        budget = left.budget.model_copy(update={"stopped_by": stopped_by})
+        save(left.model_copy(update={"artefacts": {"weights": "x/model.safetensors"}, "budget": budget}), path.parent)
+        assert say_interrupted(left.spec, {"output": results, "force": False}, 75) == 75
+        assert capsys.readouterr().err.strip().endswith(end)
 
 
 def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Path, left_off: object) -> None:

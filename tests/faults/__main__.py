@@ -54,8 +54,8 @@ def _print(by_place: dict[str, list[Trial]], undisturbed: Undisturbed) -> None:
 def _said(undisturbed: Undisturbed) -> str:
     """Return what was run, and where."""
     return (
-        f"`fatbench run {' '.join(RUN)}`, in turn as it is, with --select best, and with --force where it has a result; "
-        f"{undisturbed.record.steps} steps; {_machine(undisturbed)}"
+        f"`fatbench run {' '.join(RUN)}`, in turn as it is, with --select best, and with --force where it has a "
+        f"result; {undisturbed.record.steps} steps; {_machine(undisturbed)}"
     )
 
 

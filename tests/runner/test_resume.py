@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from fatbench import methods
-from fatbench.errors import UsageError
+from fatbench.errors import ResourceError, UsageError
 from fatbench.every import EVERY_EPOCH, Every, parse_every
 from fatbench.record import Probe, Record, Score, load, save
 from fatbench.runner.observer import Observer
@@ -540,6 +541,26 @@ def test_a_wish_to_leave_off_that_comes_while_the_weights_are_saved_is_heard(
     remarks = Remarks()
     run(spec, output=tmp_path, observer=remarks)
     assert "training" not in remarks.stages
+
+
+def test_a_method_that_was_edited_since_the_run_was_asked_for_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(METHOD)
+    spec = make_spec(str(tmp_path / "mine.py"), evaluate=[], limit_train=300)
+    (tmp_path / "mine.py").write_text(f"{METHOD}# edited\n")
+    with pytest.raises(UsageError, match=r"the source of .*mine\.py is not what it was"):
+        run(spec, output=tmp_path / "results")
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_what_stands_in_the_place_of_the_artefacts_is_noticed_before_training(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    spec = make_spec("fgsm-rs", evaluate=[])
+    make(tmp_path / spec.id)
+    remarks = Remarks()
+    with pytest.raises(ResourceError, match=f"cannot write .*{spec.id}: File exists; choose another --output"):
+        run(spec, output=tmp_path, observer=remarks)
+    assert remarks.stages == ["setting up"]
 
 
 # How often
