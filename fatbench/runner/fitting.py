@@ -87,6 +87,8 @@ class Watchers:
         history = saved.facts.record.history
         if any(not set(self.goal.probes) <= probe.scores.keys() for probe in history):
             raise UsageError("it was not looked at as this one is")
+        if not saved.facts.entries.possible:
+            raise UsageError("no training takes its steps so")
         if saved.kept:
             self.keeper.check(saved.kept)
 
