@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme clean
+.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
@@ -49,6 +49,13 @@ results: .venv/installed
 
 readme: .venv/installed
 	$(BIN)/python scripts/readme.py
+
+# The contract on every method, and the table of docs/methods.md.
+check-methods: .venv/installed
+	$(BIN)/fatbench check-method --all
+
+methods-table: .venv/installed
+	$(BIN)/python scripts/methods_table.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("fatbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -1,5 +1,6 @@
 """What machine and software this is, for the record."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -82,6 +83,18 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def room_for_memory(device: torch.device) -> int | None:
+    """Return half of the bytes that the device has, for what a method remembers of single images, or None if unknown.
+
+    The half of what there is, not of what is free: a run that is resumed must come to the same.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 2
+    if device.type == "cpu" and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return None
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:

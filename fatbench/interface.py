@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 class Context:
     """What a method may use besides model and batch."""
 
-    ball: Ball  # threat model: .sample(x) .step(z, gradient, size, x) .project(z, x)
+    ball: Ball  # threat model: .sample(x) .move(z, gradient, size) .step(z, gradient, size, x) .project(z, x)
     num_train: int  # images in the training set
     step: Tensor  # () int64, batches seen before this one
     progress: Tensor  # () float32, fraction of the budget spent, in [0, 1)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,8 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
     """As `input_gradient`, for an objective that also returns a tensor worth keeping (say, its logits), detached."""
     tape = _tape.get()
     if tape is not None and tape.played:
-        return tape.found.popleft()
+        found: tuple[Tensor, Tensor] = tape.next()
+        return found
     leaf = z.detach().requires_grad_()
     before = _weights_constant.set(True)
     try:
@@ -47,17 +48,58 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
             (gradient,) = torch.autograd.grad(value, leaf)
     finally:
         _weights_constant.reset(before)
+    found = gradient, kept.detach()
     if tape is not None:
-        tape.found.append((gradient, kept.detach()))
-    return gradient, kept.detach()
+        tape.note(found)
+    return found
 
 
-@dataclass
+def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `input_gradient_with`, but the tensor worth keeping keeps its graph: one forward for attack and loss.
+
+    The loss made of it must be differentiated before the weights change. On a played tape only the gradient is what it
+    was; the tensor is computed anew, for the weights as they are.
+    """
+    tape = _tape.get()
+    leaf = z.detach().requires_grad_()
+    value, kept = objective(leaf)
+    if tape is not None and tape.played:
+        recorded: Tensor = tape.next()
+        return recorded, kept
+    (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
+    if tape is not None:
+        tape.note(gradient)
+    return gradient, kept
+
+
 class Tape:
-    """The input gradients of an attack, to make the same attack on other weights without computing them again."""
+    """What an attack has found out about a model, so that the same attack can be made again without asking it."""
 
-    found: deque[tuple[Tensor, Tensor]] = field(default_factory=deque)
-    played: bool = False
+    def __init__(self, dice: Callable[[], Any], throw: Callable[[Any], None]) -> None:
+        """Take note first; `play` makes an end of that.
+
+        Args:
+            dice: returns the state of the random generators, from which the objective may have drawn.
+            throw: puts them into such a state.
+        """
+        self._dice, self._throw = dice, throw
+        self._found: deque[tuple[Any, Any]] = deque()
+        self._before, self.played = dice(), False
+
+    def note(self, found: Any) -> None:
+        """Take note of what was found, and of what chance has become by that."""
+        self._found.append((found, self._dice()))
+
+    def play(self) -> None:
+        """From now on, from the beginning: return what was found."""
+        self._throw(self._before)
+        self.played = True
+
+    def next(self) -> Any:
+        """Return what was found next."""
+        found, dice = self._found.popleft()
+        self._throw(dice)
+        return found
 
 
 @contextmanager
@@ -68,6 +110,11 @@ def on_tape(tape: Tape) -> Iterator[None]:
         yield
     finally:
         _tape.reset(before)
+
+
+def in_input_gradient() -> bool:
+    """Whether an input gradient is being taken: what runs now is an attack, and no part of a loss that trains."""
+    return _weights_constant.get()
 
 
 def weights_constant() -> bool:

@@ -26,8 +26,10 @@ EXTERNAL = "external"  # the method of a model that was trained elsewhere
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
+_SHARE = re.compile(r"[0-9]{0,6}\.?[0-9]{1,25}(/[0-9]{1,9})?")
 _PGD = re.compile(r"pgd-([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,3}))?")
 _LARGEST_SEED = 2**32 - 1
+_MILESTONES = ("1/2", "3/4")
 _FLAGS = {"on_overfitting": "--on-co", "train_seconds": "--time-budget", "evaluations": "--eval", "seed": "--seeds"}
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
@@ -60,6 +62,21 @@ def _canonical_eps(written: str) -> str:
 @lru_cache(maxsize=256)  # as above
 def _radius(eps: str) -> float:
     return float(Fraction(eps))
+
+
+def parse_share(text: object) -> str:
+    """Return `text` ("0.75", 0.75, "100/110") as a fraction in its lowest terms, so that it has one spelling.
+
+    Raises:
+        ValueError: it is not a number in (0, 1).
+    """
+    written = str(text).replace(" ", "")[:60]
+    numerator, _, denominator = written.partition("/")
+    if _SHARE.fullmatch(written) and not (denominator and not int(denominator)):
+        value = Fraction(numerator) / int(denominator or 1)
+        if 0 < value < 1:
+            return str(value)
+    raise ValueError(f"a milestone or peak is a fraction of the training such as 0.75 or 100/110, not '{written}'")
 
 
 def parse_seconds(text: str) -> float:
@@ -171,6 +188,9 @@ def parse_target(text: str) -> Target:
     return Target(name, accuracy)
 
 
+Share = Annotated[str, BeforeValidator(parse_share)]
+
+
 class RunSpec(BaseModel):
     """One training run and its evaluation, fully resolved: no field depends on the machine or on a default elsewhere.
 
@@ -207,6 +227,8 @@ class RunSpec(BaseModel):
     engine: Engine = "reference"
     without: tuple[Toggle, ...] = ()  # what the fast engine is to leave out
     compile: bool = False  # torch.compile in the fast engine
+    milestones: tuple[Share, ...] = _MILESTONES  # of piecewise: where the rate drops to a tenth
+    peak: Share | None = None  # of cyclic and onecycle: where the rate has it; None: where theirs usually is
     target: str | None = None  # stop once the validation probe reaches it: "pgd-10>=0.45"
 
     eval_engine: EvalEngine = "exact"
@@ -214,6 +236,11 @@ class RunSpec(BaseModel):
     on_overfitting: OnOverfitting = "continue"
     select: Select = "last"
     select_on: str = "pgd-10"  # of the validation images
+
+    label_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None  # probability of the true class
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # score an exponential average of the weights
+    swa: Annotated[float, Field(ge=0, lt=1)] | None = None  # ... or their mean from this fraction of the budget on
+    awp: Annotated[float, Field(gt=0, lt=1)] | None = None  # perturb weights by this fraction of their length
 
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere, only scored here
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
@@ -240,6 +267,14 @@ class RunSpec(BaseModel):
     def _canonical_target(cls, value: str | None) -> str | None:
         return None if value is None else str(parse_target(value))
 
+    @field_validator("milestones")
+    @classmethod
+    def _one_after_another(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        fractions = [Fraction(one) for one in value]
+        if not value or fractions != sorted(set(fractions)):
+            raise ValueError(f"milestones come one after another, as 0.5,0.75, not {','.join(value)}")
+        return value
+
     @field_validator("without")
     @classmethod
     def _in_order(cls, value: tuple[Toggle, ...]) -> tuple[Toggle, ...]:
@@ -251,9 +286,15 @@ class RunSpec(BaseModel):
             raise ValueError("a run has one budget: --epochs or --time-budget")
         if (self.epochs == 0) != (self.method == EXTERNAL):
             raise ValueError(f"--epochs is at least 1, not {self.epochs}: only a model trained elsewhere has none")
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("one average of the weights is scored: --ema or --swa")
         unknown = set(self.eval_precision) - set(self.evaluations)
         if unknown:
             raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")
+        if self.schedule != "piecewise" and self.milestones != _MILESTONES:
+            raise ValueError(f"--milestones are where --schedule piecewise drops, and {self.schedule} has none")
+        if self.schedule not in ("cyclic", "onecycle") and self.peak is not None:
+            raise ValueError(f"--peak is for --schedule cyclic or onecycle: {self.schedule} has none")
         if self.engine == "reference" and (self.without or self.compile):
             raise ValueError("--without and --compile are for --engine fast: the reference engine has neither")
         if self.norm == "linf" and self.epsilon > 1:
@@ -266,6 +307,13 @@ class RunSpec(BaseModel):
     def epsilon(self) -> float:
         """The radius of the threat model, for images in [0, 1]."""
         return _radius(self.eps)
+
+    @property
+    def rate_shape(self) -> str:
+        """How the learning rate moves, as people say it: "cyclic", "piecewise at 1/2, 3/4"."""
+        if self.schedule == "piecewise":
+            return f"piecewise at {', '.join(self.milestones)}"
+        return self.schedule if self.peak is None else f"{self.schedule} with its peak at {self.peak}"
 
     @property
     def budget(self) -> str:

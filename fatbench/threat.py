@@ -27,9 +27,14 @@ class Linf:
         return torch.clamp(z, x - self.eps, x + self.eps).clamp_(0.0, 1.0)
 
     @torch.no_grad()
+    def move(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """z moved `size` eps along the gradient's sign, out of ball and box if that is where it leads."""
+        return z + size * self.eps * gradient.sign()
+
+    @torch.no_grad()
     def step(self, z: Tensor, gradient: Tensor, size: float, x: Tensor) -> Tensor:
         """z moved `size` eps along the gradient's sign, then projected; a zero gradient moves nothing."""
-        return self.project(z + size * self.eps * gradient.sign(), x)
+        return self.project(self.move(z, gradient, size), x)
 
     @torch.no_grad()
     def distance(self, z: Tensor, x: Tensor) -> Tensor:
@@ -65,9 +70,14 @@ class L2:
         return x + shrink.view(-1, 1, 1, 1) * offset
 
     @torch.no_grad()
+    def move(self, z: Tensor, gradient: Tensor, size: float) -> Tensor:
+        """z moved `size` eps along the gradient's direction, out of ball and box if that is where it leads."""
+        return z + size * self.eps * _unit(gradient)
+
+    @torch.no_grad()
     def step(self, z: Tensor, gradient: Tensor, size: float, x: Tensor) -> Tensor:
         """z moved `size` eps along the gradient's direction, then projected; a zero gradient moves nothing."""
-        return self.project(z + size * self.eps * _unit(gradient), x)
+        return self.project(self.move(z, gradient, size), x)
 
     @torch.no_grad()
     def distance(self, z: Tensor, x: Tensor) -> Tensor:

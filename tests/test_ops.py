@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
-from fatbench.ops import evaluating, input_gradient, input_gradient_with, kl
+from fatbench.ops import (
+    Tape,
+    evaluating,
+    input_gradient,
+    input_gradient_with,
+    kl,
+    on_tape,
+    shared_input_gradient,
+)
 from fatbench.threat import Linf
 
 P_LOGITS = torch.tensor([[0.3, -1.2, 2.0], [5.0, 0.0, -5.0]], dtype=torch.float64)
@@ -174,3 +182,40 @@ def test_what_is_kept_beside_the_gradient_is_detached():
     assert not kept.requires_grad
     assert not gradient.requires_grad
     torch.testing.assert_close(gradient, 2 * expected @ model.weight.detach())
+
+
+def test_a_shared_input_gradient_leaves_what_is_kept_its_graph_and_computes_no_weight_gradient():
+    model, z, computed = nn.Linear(3, 2), torch.rand(4, 3), []
+    model.weight.register_hook(lambda _: computed.append("weight"))
+
+    def objective(leaf):
+        logits = model(leaf)
+        return (logits**2).sum(), logits
+
+    gradient, kept = shared_input_gradient(objective, z)
+    assert torch.equal(gradient, input_gradient(lambda leaf: objective(leaf)[0], z))
+    assert not gradient.requires_grad
+    assert computed == []
+    kept.sum().backward()
+    torch.testing.assert_close(model.weight.grad, z.sum(0).expand(2, 3))
+    assert z.grad is None
+
+
+def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():
+    model, z, tape = nn.Linear(3, 2), torch.rand(4, 3), Tape(torch.get_rng_state, torch.set_rng_state)
+
+    def objective(leaf):
+        logits = model(leaf)
+        return (logits**2).sum(), logits
+
+    with on_tape(tape):
+        gradient, _ = shared_input_gradient(objective, z)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    tape.play()
+    with on_tape(tape):
+        again, kept = shared_input_gradient(objective, z)
+    assert again is gradient
+    assert torch.equal(kept, model(z))
+    kept.sum().backward()
+    torch.testing.assert_close(model.weight.grad, z.sum(0).expand(2, 3))

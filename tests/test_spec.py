@@ -141,8 +141,20 @@ OTHERS = {
     "on_overfitting": "stop",
     "select": "best",
     "select_on": "pgd-20",
+    "label_smoothing": 0.6,
+    "ema": 0.999,
+    "swa": 0.5,
+    "awp": 0.01,
     "checkpoint": "0",
     "normalize": ((0.5,), (0.25,)),
+    "milestones": ("100/110", "105/110"),
+    "peak": "2/5",
+}
+BESIDES = {
+    "without": {"engine": "fast"},
+    "compile": {"engine": "fast"},
+    "milestones": {"schedule": "piecewise"},
+    "peak": {"schedule": "cyclic"},
 }
 
 
@@ -156,13 +168,14 @@ def test_every_field_changes_the_digest(field):
     if field == "train_seconds":
         digests = {spec(epochs=None, train_seconds=seconds).digest for seconds in (60.0, 61.0)}
     else:
-        base = {"engine": "fast"} if field in ("without", "compile") else {}
+        base = BESIDES.get(field, {})
         digests = {spec(**base).digest, spec(**base, **{field: OTHERS[field]}).digest}
     assert len(digests) == 2
 
 
 def test_a_default_said_aloud_changes_nothing():
     assert spec(train_seconds=None, limit_train=None).digest == spec().digest
+    assert spec(milestones=[0.5, "150/200"]).digest == spec().digest
 
 
 def test_spelling_and_order_change_nothing():
@@ -195,6 +208,13 @@ def test_a_run_has_one_budget(budget):
         ({"seed": 2**32}, "--seeds is at most 4294967295"),
         ({"device": "tpu"}, "device: "),
         ({"schedule": "step"}, "--schedule is one of 'piecewise', "),
+        ({"milestones": [0.5]}, "--milestones are where --schedule piecewise drops, and cyclic has none"),
+        ({"schedule": "piecewise", "milestones": [0.7, 0.5]}, "milestones come one after another, as 0.5,0.75, not 7/"),
+        ({"schedule": "piecewise", "milestones": []}, "milestones come one after another"),
+        ({"schedule": "piecewise", "milestones": [100]}, "a milestone or peak is a fraction of the training such as"),
+        ({"schedule": "piecewise", "peak": 0.4}, "--peak is for --schedule cyclic or onecycle: piecewise has none"),
+        ({"peak": "2/0"}, "a milestone or peak is a fraction of the training such as 0.75 or 100/110, not '2/0'"),
+        ({"peak": "9" * 10**6}, "a milestone or peak is a fraction"),
         ({"unheard_of": 1}, "unheard_of: "),
     ],
 )

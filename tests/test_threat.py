@@ -79,6 +79,14 @@ def test_a_zero_gradient_moves_nothing(make, x, z, size, eps):
 
 
 @any_ball
+def test_a_move_is_a_step_that_nothing_holds_back(make):
+    x, gradient = image(0.4, 0.5), image(3.0, -4.0)
+    ball, direction = make(0.1), image(1.0, -1.0) if make is Linf else image(0.6, -0.8)
+    torch.testing.assert_close(ball.move(x, gradient, 0.5), ball.step(x, gradient, 0.5, x))
+    torch.testing.assert_close(ball.move(x, gradient, 30.0), x + 3.0 * direction)
+
+
+@any_ball
 @for_any_input
 @given(x=IMAGES, z=ANYTHING, eps=RADII)
 def test_a_point_of_ball_and_box_stays_where_it_is(make, x, z, eps):
@@ -169,8 +177,9 @@ def test_distances_are_those_of_the_norm_image_by_image():
 def test_arguments_are_left_as_they_were_and_nothing_is_differentiated_through(make):
     x, z, gradient = image(0.0, 0.4), image(-1.0, 0.6).requires_grad_(), image(1.0, 2.0)
     ball = make(0.1)
-    results = [ball.project(z, x), ball.step(z, gradient, 1.0, x), ball.sample(z), ball.distance(z, x)]
-    assert [result.requires_grad for result in results] == [False] * 4
+    results = [ball.project(z, x), ball.move(z, gradient, 1.0), ball.step(z, gradient, 1.0, x)]
+    results += [ball.sample(z), ball.distance(z, x)]
+    assert [result.requires_grad for result in results] == [False] * 5
     assert torch.equal(x, image(0.0, 0.4))
     assert torch.equal(z, image(-1.0, 0.6))
     assert torch.equal(gradient, image(1.0, 2.0))

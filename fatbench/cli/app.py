@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 import fatbench
+from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
 from fatbench.cli.complaint import INTERRUPTED, complain, say
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things, show
+from fatbench.cli.new_method import new_method
 from fatbench.cli.resume import resume
 from fatbench.cli.run import run
 from fatbench.cli.time import time_steps
@@ -34,6 +36,8 @@ app.command(name="compare")(compare)
 app.command(name="time")(time_steps)
 app.command(name="list")(list_things)
 app.command(name="show")(show)
+app.command(name="check-method")(check_method)
+app.command(name="new-method")(new_method)
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +58,8 @@ def _options(
 def main() -> None:
     """Run the command line and exit.
 
-    0 ok, 1 internal, 2 usage, 3 regression, 4 invalid run, 5 nothing to compare, 6 resources, 75 SIGTERM, 130 Ctrl-C.
+    0 ok, 1 internal, 2 usage, 3 regression or broken contract, 4 invalid run, 5 nothing to compare, 6 resources,
+    75 SIGTERM, 130 Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII gets "?" for "±", not a failure

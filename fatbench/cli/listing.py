@@ -1,5 +1,6 @@
 """`fatbench list` and `fatbench show`: what there is, and what it says about itself."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench import data, methods, models, presets, record
+from fatbench.cli.complaint import say
+from fatbench.cli.published import range_in_words
+from fatbench.errors import UsageError
+from fatbench.presets import tracks
 
 
 class Kind(StrEnum):
@@ -25,7 +30,7 @@ class Kind(StrEnum):
 def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)]) -> None:
     """List the methods, datasets, models or presets, a line each."""
     described = {
-        Kind.METHODS: lambda: {name: methods.describe(name).title for name in methods.names()},
+        Kind.METHODS: lambda: {name: _title(name) for name in methods.names()},
         Kind.DATASETS: lambda: {name: data.describe(name) for name in data.names()},
         Kind.MODELS: lambda: {name: models.describe(name) for name in models.names()},
         Kind.PRESETS: lambda: {name: presets.describe(name) for name in presets.names()},
@@ -36,6 +41,17 @@ def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_
     for name, title in described.items():
         table.add_row(name, Text(title))
     Console().print(table)
+    for line in methods.remarks() if kind is Kind.METHODS else ():
+        say(line, 0)
+
+
+def _title(method: str) -> str:
+    """The method's title, or why there is none: a package of somebody else's may be damaged."""
+    try:
+        found = methods.describe(method)
+    except UsageError as error:
+        return f"cannot be used: {error}"
+    return f"{found.title} [{found.package}]" if found.package else found.title
 
 
 def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", show_default=False)]) -> None:
@@ -48,7 +64,8 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", sh
         return
     description = methods.describe(what)
     console = Console()
-    console.print(Text(description.name, style="bold"), Text(f"({description.path.name})", style="dim"))
+    place = f"{description.path.name}, {description.package}" if description.package else description.path.name
+    console.print(Text(description.name, style="bold"), Text(f"({place})", style="dim"))
     console.print(Text(description.docstring))
     if description.hyper:
         table = Table(box=box.SIMPLE, title="hyper-parameters (--set NAME=VALUE)", title_justify="left")
@@ -58,8 +75,20 @@ def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", sh
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
     console.print(Text(f"norms: {', '.join(description.norms)}"))
-    for name, wanted in presets.hyper_of(description.name).items():
-        console.print(Text(f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"))
+    for line in _recipes(description.name):
+        console.print(Text(line))
+
+
+def _recipes(method: str) -> Iterator[str]:
+    """Say what the presets want of the method, what its authors tie to eps, and which values are published."""
+    for name, wanted in presets.hyper_of(method).items():
+        yield f"preset {name}: {' '.join(f'{key}={value}' for key, value in wanted.items())}"
+    official = presets.official(method)
+    if official:
+        yield f"official recipe: {presets.recipes()[method]} (fatbench run --recipe official -m {method})"
+    yield from map(tracks.describe, official.get("tracks", []))
+    for name, values in official.get("published", {}).items():
+        yield f"published: {name} {range_in_words(values)}"
 
 
 def _result(what: str) -> Path | None:

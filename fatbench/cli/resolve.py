@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from fatbench import data, methods, models, presets
+from fatbench.cli import recipes
 from fatbench.errors import UsageError
 from fatbench.regular import is_folder, is_there, read_regular
 from fatbench.spec import EvaluationRequest, RunSpec, build_spec, parse_request, parse_seconds
 
-DEFAULT_DATASET = "digits"
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
 DEFAULT_SELECTION = "pgd-10"
 _BUDGETS = {"epochs", "time_budget"}
+_TURNS = {"milestones", "peak"}
 _LARGEST = 2**24  # bytes of a file of code
 _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
@@ -31,6 +32,7 @@ class Request:
     hyper: Sequence[str] = ()  # NAME=VALUE, or METHOD.NAME=VALUE for one method among several
     seeds: str = "0"
     eval_samples: str | None = None  # a number, "all", or None for the defaults
+    recipe: str = recipes.UNIFIED
 
 
 def resolve(request: Request, device: str) -> list[RunSpec]:
@@ -39,36 +41,42 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     Raises:
         UsageError: the first thing that cannot be right, in one line.
     """
-    recipe = presets.load(request.preset) if request.preset else {}
-    named = request.preset if request.preset in data.names() else None  # --preset cifar10 means its data too
-    dataset = request.flags.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
-    defaults = presets.for_dataset(dataset)
-    settings = _merge(_UNIVERSAL, defaults, recipe, request.flags)
-    settings |= {"dataset": dataset, "device": device}
-    settings.pop("hyper", None)
-    if settings.get("norm") == "l2" and not ("eps" in request.flags or "eps" in recipe):
-        raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
-    recipe_method = settings.pop("method", None)
-    _fill_in_engine(settings, device)
-    names = list(dict.fromkeys(request.methods or ([recipe_method] if recipe_method else [])))
+    preset = presets.load(request.preset) if request.preset else {}
+    names = list(dict.fromkeys(request.methods or ([preset["method"]] if preset.get("method") else [])))
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
-    settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
-    settings |= evaluations(settings, request.eval_samples)
-    _check_names(settings["model"], dataset)
-    seeds = _seeds(request.seeds)
     described = {name: methods.describe(name) for name in names}
     assigned = [_assignment(text, described.values()) for text in request.hyper]
     specs = []
     for name, description in described.items():
-        preset = [layer.get("hyper", {}).get(description.name, {}) for layer in (defaults, recipe)]
+        recipe = recipes.recipe(name, preset, request)
+        dataset = recipes.dataset(recipe, request)
+        defaults = presets.for_dataset(dataset)
+        settings = _settings((defaults, recipe), dataset, request, device)
         meant = {key: value for method, key, value in assigned if method in (None, description.name)}
-        sources = {"method_source": own_source(name), "model_source": own_source(settings["model"])}
-        hyper = description.complete({**preset[0], **preset[1], **meant})
+        hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
+        own_method = description.sha256 if description.package else own_source(name)
+        sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
+        seeds = _seeds(request.seeds)
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         if specs[-1].norm not in description.norms:
             raise UsageError(f"{description.name} is defined for --norm {', '.join(description.norms)} only")
     return specs
+
+
+def _settings(layers: Sequence[Mapping[str, Any]], dataset: str, request: Request, device: str) -> dict[str, Any]:
+    """Return the fields of a spec that are neither the method's nor the seed: defaults, recipe and flags, in order."""
+    settings = _merge(_UNIVERSAL, *layers, request.flags)
+    settings |= {"dataset": dataset, "device": device}
+    for key in recipes.OF_THE_METHOD:
+        settings.pop(key, None)
+    if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.flags)):
+        raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
+    _fill_in_engine(settings, device)
+    settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
+    settings |= evaluations(settings, request.eval_samples)
+    _check_names(settings["model"], dataset)
+    return settings
 
 
 def _fill_in_engine(settings: dict[str, Any], device: str) -> None:
@@ -80,11 +88,14 @@ def _fill_in_engine(settings: dict[str, Any], device: str) -> None:
 
 
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers on top of each other; a layer that sets one kind of budget removes the other kind below."""
+    """Return the layers on top of each other.
+
+    One that sets a kind of budget removes the other kind below, one that sets a schedule where another one turned.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
-        if _BUDGETS & layer.keys():
-            merged = {key: value for key, value in merged.items() if key not in _BUDGETS}
+        replaced = (_BUDGETS if _BUDGETS & layer.keys() else set()) | (_TURNS if "schedule" in layer else set())
+        merged = {key: value for key, value in merged.items() if key not in replaced}
         merged.update(layer)
     return merged
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from fatbench.cli.checkpoints import every_of
+from fatbench.cli.published import warn_about_published
+from fatbench.cli.recipes import UNIFIED
 from fatbench.cli.resolve import Request, resolve, validation_evaluation
 from fatbench.cli.session import json_list, run_all
 from fatbench.cli.usual_eps import warn_about_eps
@@ -26,6 +28,9 @@ def run(
         str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Published settings; `fatbench list presets` names them.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="unified: the same schedule for all methods; official: each as its authors train it.")
+    ] = UNIFIED,
     epochs: Annotated[int | None, typer.Option(help="Budget: N x len(loader) optimiser steps.")] = None,
     time_budget: Annotated[str | None, typer.Option(help="Budget: training seconds, as 90s, 10m or 1h.")] = None,
     seeds: Annotated[str, typer.Option(help="One run each, as 0,1,2.")] = "0",
@@ -37,10 +42,33 @@ def run(
     batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     schedule: Annotated[str | None, typer.Option(help="piecewise, cyclic, onecycle, cosine or constant.")] = None,
+    milestones: Annotated[
+        str | None, typer.Option(help="Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget.")
+    ] = None,
+    peak: Annotated[
+        str | None, typer.Option(help="Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]")
+    ] = None,
     momentum: Annotated[float | None, typer.Option(help="SGD momentum.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="SGD weight decay.")] = None,
     pad: Annotated[int | None, typer.Option(help="Random crop: pixels of padding; 0 is none.")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Random horizontal flip.")] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P", help="The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes)."
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(metavar="T", help="Score an exponential average of the weights, as 0.9995.")
+    ] = None,
+    swa: Annotated[
+        float | None,
+        typer.Option(metavar="START", help="Score the mean of epochs' weights from this fraction of the budget on."),
+    ] = None,
+    awp: Annotated[
+        float | None,
+        typer.Option(metavar="GAMMA", help="Adversarial weight perturbation, as 0.01: every loss with worse weights."),
+    ] = None,
     limit_train: Annotated[int | None, typer.Option(help="Train on N images only; labelled subset everywhere.")] = None,
     evaluate: Annotated[
         str | None,
@@ -125,10 +153,16 @@ def run(
         "batch_size": batch_size,
         "lr": lr,
         "schedule": schedule,
+        "milestones": None if milestones is None else milestones.split(","),
+        "peak": peak,
         "momentum": momentum,
         "weight_decay": weight_decay,
         "pad": pad,
         "flip": flip,
+        "label_smoothing": label_smoothing,
+        "ema": ema,
+        "swa": swa,
+        "awp": awp,
         "limit_train": limit_train,
         "engine": engine,
         "precision": precision,
@@ -144,12 +178,14 @@ def run(
         "select_on": None if select_on is None else validation_evaluation(select_on),
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    request = Request(method or (), preset, given, set_ or (), seeds, eval_samples)
+    request = Request(method or (), preset, given, set_ or (), seeds, eval_samples, recipe)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 
     specs = resolve(request, device=resolve_device(device))
-    warn_about_eps(specs[0])
+    for spec in {spec.eps: spec for spec in specs}.values():
+        warn_about_eps(spec)
+    warn_about_published(specs, request.hyper)
     if dry_run:
         typer.echo(json_list(specs))
         return

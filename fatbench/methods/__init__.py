@@ -1,4 +1,4 @@
-"""The catalogue of training methods: the files of this folder are the registry, and a path brings one's own.
+"""The catalogue of training methods: this folder's files are the registry, packages add to it, a path brings one's own.
 
 Names, hyper-parameters and docstrings are read from the source without running it, so listing needs no torch;
 `load` imports the file.
@@ -10,19 +10,25 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 from fatbench.errors import UsageError
-from fatbench.methods._source import Description, Value, read
+from fatbench.methods._brought import brought
+from fatbench.methods._hyper import Value
+from fatbench.methods._source import Description, read
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fatbench.interface import Batch, Context, Losses
 
+__all__ = ["Description", "Method", "Value", "again", "built_in", "describe", "load", "names", "remarks"]
+
 FOLDER = Path(__file__).parent
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,19 @@ class Method:
 
 
 def names() -> list[str]:
-    """Return the registered methods' names, sorted."""
+    """Return the registered methods' names, sorted: fatbench's own, and those that installed packages bring."""
+    own = built_in()
+    return sorted([*own, *brought(own)[0]])
+
+
+def built_in() -> list[str]:
+    """Return the names of fatbench's own methods, sorted."""
     return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[a-z]*.py"))
+
+
+def remarks() -> list[str]:
+    """Return a line for each method of an installed package that is passed over, as another has its name."""
+    return brought(built_in())[1]
 
 
 def describe(name: str) -> Description:
@@ -56,7 +73,21 @@ def describe(name: str) -> Description:
     Raises:
         UsageError: there is no such method or file, or the file does not hold a method.
     """
-    return read(_locate(name))
+    if name.endswith(".py"):
+        if not Path(name).is_file():
+            raise UsageError(f"no method file {name}")
+        return read(Path(name))
+    own = built_in()
+    if name in own:
+        return read(FOLDER / f"{name.replace('-', '_')}.py")
+    others = brought(own)[0]
+    if name not in others:
+        raise UsageError(
+            f"no method '{name}': there are {', '.join(sorted([*own, *others]))}, or the path of a .py file"
+        )
+    found = others[name]
+    described = read(found.source(), found.function)
+    return replace(described, name=name, module=found.module, package=found.package)
 
 
 def load(name: str, **hyper: Value) -> Method:
@@ -69,31 +100,45 @@ def load(name: str, **hyper: Value) -> Method:
     settings = description.complete(hyper)
     if description.path.parent == FOLDER:
         module = importlib.import_module(f"{__name__}.{description.function}")
+    elif description.module:
+        module = _run(description, lambda: importlib.import_module(description.module))
     else:
-        module = _import_file(description.path, description.function)
-    return Method(description, settings, getattr(module, description.function))
+        module = _execute(description)
+    return Method(description, settings, _function(description, module))
 
 
-def _locate(name: str) -> Path:
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise UsageError(f"no method file {name}")
-        return Path(name)
-    if name not in names():
-        raise UsageError(f"no method '{name}': there are {', '.join(names())}, or the path of a .py file")
-    return FOLDER / f"{name.replace('-', '_')}.py"
+def again(method: Method) -> Method:
+    """Return the method from a run of its file of its own: as another process would have it."""
+    return replace(method, function=_function(method.description, _execute(method.description)))
 
 
-def _import_file(path: Path, function: str) -> Any:
-    module_spec = importlib.util.spec_from_file_location(f"fatbench_method_{path.stem}", path)
+def _function(description: Description, module: ModuleType) -> Callable[..., Losses]:
+    function = getattr(module, description.function, None)
+    if not inspect.isgeneratorfunction(function):
+        what = f"{description.path}: '{description.function}' yields no losses"
+        raise UsageError(f"{what}; a method says 'yield loss' once per optimiser step")
+    return function
+
+
+def _execute(description: Description) -> ModuleType:
+    name = description.module or f"fatbench_method_{description.path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, description.path)
     assert module_spec is not None  # the path ends in .py
-    assert module_spec.loader is not None
+    loader = module_spec.loader
+    assert loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses look their module up there
+    before = sys.modules.get(name) if description.module else None
+    sys.modules[name] = module  # dataclasses look their module up there
     try:
-        module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # it may fail in any way; the user needs to know that it is hers
-        raise UsageError(f"{path} fails to import: {type(error).__name__}: {error}") from error
-    if not inspect.isgeneratorfunction(getattr(module, function)):
-        raise UsageError(f"{path}: '{function}' yields no losses; a method says 'yield loss' once per optimiser step")
+        _run(description, lambda: loader.exec_module(module))
+    finally:
+        if before is not None:  # the package's own goes on being the one that others import
+            sys.modules[name] = before
     return module
+
+
+def _run(description: Description, do: Callable[[], Result]) -> Result:
+    try:
+        return do()
+    except (Exception, SystemExit) as error:  # it may fail in any way; the user needs to know that it is hers
+        raise UsageError(f"{description.path} fails to import: {type(error).__name__}: {error}") from error

@@ -1,8 +1,10 @@
 """Presets: named settings in TOML. A preset named like a dataset holds its defaults; the others are published recipes.
 
-The comment at the head of a file says what to expect, its source, and the command.
+The comment at the head of a file says what to expect, its source, and the command. A recipe is called
+AUTHORYEAR-METHOD, as chen2022-bs-trades, and is that method's official one.
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fatbench.errors import UsageError
+from fatbench.presets.tracks import Track
 from fatbench.regular import read_regular
 from fatbench.spec import Hyper, Norm, Precision, Schedule, first_problem
 
 FOLDER = Path(__file__).parent
 GENERIC = "images"  # for datasets that have no preset of their own
 _LARGEST = 2**20  # bytes
+_RECIPE = re.compile(r"[a-z]+[12][0-9]{3}-(.+)")
 
 
 class Preset(BaseModel):
@@ -25,6 +29,9 @@ class Preset(BaseModel):
 
     method: str | None = None  # a recipe's
     hyper: dict[str, Hyper] = {}  # [hyper.METHOD]: what the data or the recipe wants of a method
+    source: str | None = None  # a recipe's citation, for ...
+    tracks: list[Track] = []  # ... [[tracks]]: what its authors tie to eps
+    published: dict[str, list[float] | list[str]] = {}  # ... and [published]: from the least to the most, or the words
     dataset: str | None = None
     model: str | None = None
     norm: Norm | None = None
@@ -34,10 +41,16 @@ class Preset(BaseModel):
     batch_size: int | None = None
     lr: float | None = None
     schedule: Schedule | None = None
+    milestones: list[str | float] | None = None
+    peak: str | float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
     pad: int | None = None
     flip: bool | None = None
+    label_smoothing: float | None = None
+    ema: float | None = None
+    swa: float | None = None
+    awp: float | None = None
     precision: Precision | None = None
     threads: int | None = None
     evaluate: list[str] | None = None
@@ -70,6 +83,18 @@ def for_dataset(dataset: str) -> dict[str, Any]:
     """Return the default settings for a dataset: its own preset's, or the generic one's."""
     own = load(dataset) if dataset in names() else {}
     return own if own and "method" not in own else load(GENERIC)
+
+
+def official(method: str) -> dict[str, Any]:
+    """Return what the official recipe of `method` sets, or {} if it has none."""
+    name = recipes().get(method)
+    return load(name) if name else {}
+
+
+def recipes() -> dict[str, str]:
+    """Return the name of each method's official recipe, by method; its file's name says whose it is."""
+    found = ((_RECIPE.fullmatch(name), name) for name in names())
+    return {match[1]: name for match, name in found if match}
 
 
 def hyper_of(method: str) -> dict[str, Hyper]:

@@ -41,7 +41,7 @@ def _checkpoint(record: Record) -> Iterator[Line]:
 
 def _recipe(record: Record) -> Iterator[Line]:
     spec = record.spec
-    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.schedule}, seed {spec.seed}"
+    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.rate_shape}, seed {spec.seed}"
     stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
     yield "budget", f"{spec.budget}{stopped}"
     if record.target:
@@ -71,8 +71,12 @@ def spent(record: Record) -> Iterator[Line]:
     others = [f"{name} {duration(value)}" for name, value in record.timing if name != "train" and value]
     if others and (record.steps or record.spec.method == EXTERNAL):
         yield "off the clock", ", ".join(others)
-    if record.memory:
-        peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in record.memory.items()]
+    memory = dict(record.memory)
+    remembered = memory.pop("remembered_images", 0)
+    if remembered:
+        yield "remembers", f"{remembered / 2**20:,.1f} MiB of single training images"
+    if memory:
+        peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in memory.items()]
         yield "peak memory", plain(", ".join(peaks))
 
 

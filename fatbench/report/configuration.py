@@ -13,7 +13,9 @@ Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-2
 _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "limit_train"), *("device", "threads")}
 _NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
 _NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
-_OF_THE_TRAINER = {"lr", "schedule", "momentum", "weight_decay", "pad", "flip"}  # an equal footing would share them
+_OF_THE_TRAINER = {"lr", "schedule", "milestones", "peak", "momentum", "weight_decay", "pad", "flip"}  # equal footing
+_ADD_ONS = {"label_smoothing", "ema", "swa", "awp"}  # a row without says nothing of them
+_OF_THE_TRAINER |= _ADD_ONS
 _OF_TRAINING = _OF_THE_TRAINER | {"without", "compile", "target", "on_overfitting", "select", "select_on"}
 _HASHES = {"source", "model_source", "checkpoint"}
 _ABSENT = object()
@@ -23,12 +25,16 @@ def configuration(record: Record) -> Configuration:
     """Return everything that seeds of one row have in common and its group does not already say.
 
     A field added to RunSpec is in it without further ado. What decides nothing is left out: how to train, for a model
-    that was trained elsewhere, and by what to select where nothing is.
+    that was trained elsewhere, by what to select where nothing is, and where another schedule turns.
     """
     spec = record.spec
     without = _NOT_HERE | _OF_TRAINING if spec.method == EXTERNAL else _NOT_HERE
     if spec.select == "last":
         without = without | {"select_on"}
+    if spec.schedule != "piecewise":
+        without = without | {"milestones"}
+    if spec.peak is None:
+        without = without | {"peak"}
     if "autoattack" not in spec.evaluations:  # no other attack has two engines
         without = without | {"eval_engine"}
     found: Configuration = {}
@@ -76,7 +82,8 @@ def _differing(namesakes: Sequence[Configuration]) -> list[str]:
 
 
 def _label(one: Configuration, fields: Sequence[str]) -> str:
-    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in fields if field in one)])
+    said = [field for field in fields if field in one and not (field in _ADD_ONS and one[field] is None)]
+    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in said)])
 
 
 def _setting(field: str, value: Value) -> str:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -11,21 +12,25 @@ from torch.autograd.graph import increment_version
 from fatbench import data, methods, models
 from fatbench.data.dataset import Dataset
 from fatbench.data.loader import Loader
+from fatbench.environment import room_for_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import seed_everything
 from fatbench.evaluation.scores import Exam
 from fatbench.interface import Context
 from fatbench.methods import Method
+from fatbench.methods._source import Description
 from fatbench.models.classifier import Classifier
 from fatbench.record import DataInfo
 from fatbench.spec import RunSpec
 from fatbench.threat import Ball, make_ball
+from fatbench.training.averaging import make_average
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.engine.pacer import Pacer
 from fatbench.training.engine.stem import fastest_stem
 from fatbench.training.loop import Training
+from fatbench.training.weight_perturbation import perturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Bench(Candidate):
 
     method: Method
     loader: Loader
+    room: int | None = None  # bytes for what a method remembers of single images; None: no limit
 
     def context(self) -> Context:
         """A fresh context for the method."""
@@ -64,7 +70,16 @@ class Bench(Candidate):
             num_train=len(self.dataset.x_train),
             step=torch.zeros((), dtype=torch.int64, device=self.device),
             progress=torch.zeros((), device=self.device),
+            smoothing=self._smoothing(),
+            room=self.room,
         )
+
+    def _smoothing(self) -> float:
+        """Label smoothing as torch defines it, of which the spec states what is left to the true class."""
+        if self.spec.label_smoothing is None:
+            return 0.0
+        classes = self.dataset.num_classes
+        return (1 - self.spec.label_smoothing) * classes / (classes - 1)
 
     def training(self) -> Training:
         """The training that the spec asks for, not begun; `prepare` warms its engine up."""
@@ -76,8 +91,11 @@ class Bench(Candidate):
             method=self.method,
             loader=self.loader,
             ctx=self.context(),
+            average=make_average(self.model, spec),
             optimizer=self._optimizer(model),
             schedule=spec.schedule,
+            milestones=tuple(float(Fraction(one)) for one in spec.milestones),
+            peak=None if spec.peak is None else float(Fraction(spec.peak)),
             peak_lr=spec.lr,
             budget=Budget(steps=steps, seconds=spec.train_seconds),
             clock=self.clock,
@@ -125,8 +143,9 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
         method = methods.load(spec.method, **spec.hyper)
         if spec.method_source not in (None, method.description.sha256):
             raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
-        if spec.norm not in method.description.norms:
-            raise UsageError(f"{method.name} is defined for --norm {', '.join(method.description.norms)} only")
+        _check_method(method.description, spec)
+        if spec.awp is not None:
+            method = perturbed(method, spec.awp)
         dataset = data.load(
             spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.limit_train
         ).to(device)
@@ -140,6 +159,11 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
             precision=spec.precision,
         ).to(device)
         model.train()
+        if spec.label_smoothing is not None and spec.label_smoothing * dataset.num_classes <= 1:
+            raise UsageError(
+                f"--label-smoothing {spec.label_smoothing:g} leaves the true class no more than the other "
+                f"{dataset.num_classes - 1}: it is the probability of the true class"
+            )
         loader = Loader(
             dataset.x_train,
             dataset.y_train,
@@ -157,7 +181,18 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
         clock=clock,
         method=method,
         loader=loader,
+        room=room_for_memory(device),
     )
+
+
+def _check_method(method: Description, spec: RunSpec) -> None:
+    """Raise where the method is not made for what the spec asks of it."""
+    if spec.norm not in method.norms:
+        raise UsageError(f"{method.name} is defined for --norm {', '.join(method.norms)} only")
+    if spec.compile and method.not_compilable:
+        raise UsageError(f"--compile: {method.name} cannot be compiled: {method.not_compilable}")
+    if spec.label_smoothing is not None and not method.smooths:
+        raise UsageError(f"--label-smoothing: {method.name} does not use ctx.smoothing, so it would change nothing")
 
 
 def data_info(dataset: Dataset) -> DataInfo:

@@ -3,9 +3,10 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fatbench import methods
 from fatbench.errors import FatbenchError, InvalidRunError, one_line
 from fatbench.spec import RunSpec
 
@@ -37,6 +38,8 @@ def _own_line(error: BaseException, spec: RunSpec) -> str | None:
     module = sys.modules.get(model)  # package.module:factory
     brought = [spec.method, model, str(getattr(module, "__file__", None) or "")]
     own = {Path(name).resolve() for name in brought if name.endswith(".py")}
+    with suppress(FatbenchError):
+        own |= {described.path.resolve() for described in [methods.describe(spec.method)] if described.package}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).resolve() in own:
             return f"{frame.filename}:{frame.lineno}"

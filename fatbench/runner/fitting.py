@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from fatbench.environment import reset_peak_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.interface import Context
 from fatbench.metering.flops import counted_flops
 from fatbench.record import Event, Probe, Score
 from fatbench.runner.accounting import Account
@@ -44,7 +47,10 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states
     """
     reset_peak_memory(bench.device)
     observer.stage("warming up")
-    account = _warm_up(bench)
+    ctx = bench.context()
+    account = _warm_up(bench, ctx)
+    journal.note(memory={**journal.record.memory, **_remembered(ctx, bench.device, observer)})
+    del ctx  # the training's own takes the same room
     watchers = Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec))
     with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
         training = bench.training()
@@ -58,10 +64,13 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states
     with saver.stop.heeding():
         with saver.following(Subject(bench, training, watchers.keeper, account)):
             stopped_by = _train(bench, training, watchers, journal, observer, saver)
-        journal.note(memory=peaks(bench.device, "training"))
+        journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
         if stopped_by == "diverged":
             journal.note(events=[*journal.record.events, _divergence(training.pulse())])
         else:
+            if training.average is not None:
+                with bench.clock.phase("train"):  # a model is not trained before it has its statistics
+                    training.average.put_on(training.loader)
             _keep_weights(bench, journal, watchers.keeper)
         # Last: whoever finds a record that says how training ended may rely on the weights beside it.
         journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
@@ -126,7 +135,7 @@ def _train(
         observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
 
     def end_epoch(pulse: Pulse) -> Enough | None:
-        with account.energy.paused(), evaluation_memory_explained(bench.spec):
+        with account.energy.paused(), evaluation_memory_explained(bench.spec), training.scored_weights():
             probe = _probe(bench, pulse, watchers.goal.probes)
             overfitted = watchers.sentinel.look(probe)
             watchers.keeper.look(probe, overfitted=overfitted)
@@ -160,14 +169,25 @@ def _save(bench: Bench, journal: Journal, name: str, file: str, weights: Weights
     journal.keep(name, journal.artefact(file), sha256)
 
 
-def _warm_up(bench: Bench) -> Account:
+def _remembered(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:
+    """Say how much the method remembers of single images, and return it for the record: nothing, for most."""
+    memory = [buffer for buffer in ctx.buffers.values() if buffer.shape[:1] == (ctx.num_train,)]
+    size = sum(buffer.nbytes for buffer in memory)
+    if size:
+        kinds = ", ".join(sorted({str(buffer.dtype).removeprefix("torch.") for buffer in memory}))
+        each = f"{size / ctx.num_train / 2**10:,.1f} KiB of each of {ctx.num_train:,} training images"
+        observer.remark(f"remembers {each}: {size / 2**20:,.1f} MiB on {device.type} ({kinds})")
+    return {"remembered_images": size} if size else {}
+
+
+def _warm_up(bench: Bench, ctx: Context) -> Account:
     """Run one batch without stepping, which pays for lazy initialisation and counts its cost; leave no trace.
 
     The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
     """
     kernels, randomness = fast_kernels(bench.spec), isolated_randomness(bench.spec.seed, bench.device)
     with bench.clock.phase("warmup"), kernels, randomness, counted_flops() as flops:
-        cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+        cost = count_passes(bench.model, bench.method, bench.loader.batch(0), ctx)
     return Account(bench, cost, flops.total)
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from fatbench.errors import InvalidRunError
 from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.spec import Schedule
+from fatbench.training.averaging import WeightAverage
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CapturedBatch
@@ -54,7 +56,10 @@ class Training:
     budget: Budget
     clock: Clock
     pacer: Pacer | None = None  # the fast engine's: time is told without waiting for the device
+    average: WeightAverage | None = None  # to be scored in place of the last weights
     captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
+    milestones: tuple[float, ...] = (0.5, 0.75)  # of a piecewise schedule, fractions of the budget
+    peak: float | None = None  # of a cyclic or onecycle one, likewise; None: where it usually is
     steps: int = 0  # optimiser steps taken
     batches: int = 0  # batches begun
     loss_steps: int = 0  # steps since the last epoch ended ...
@@ -118,6 +123,8 @@ class Training:
             return None
         self.loss_sum.zero_()
         self.loss_steps = 0
+        if self.average is not None:
+            self.average.after_epoch(pulse.progress)
         with self.clock.phase("probe"):
             return end_epoch(pulse)
 
@@ -136,6 +143,10 @@ class Training:
             lr=self._lr(progress),
             loss=float(self.loss_sum) / max(self.loss_steps, 1),
         )
+
+    def scored_weights(self) -> AbstractContextManager[None]:
+        """Let the model have the weights that are to be scored inside: their average, where one is taken."""
+        return nullcontext() if self.average is None else self.average.worn(self.loader)
 
     @property
     def counters(self) -> tuple[int, int, int]:
@@ -181,11 +192,13 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """Every tensor that `work` changes and training builds on, by a name of its own."""
         slots = enumerate(self.optimizer.state.values())
+        average = {} if self.average is None else self.average.state()
         found: dict[str, object] = {
             **dict(self.model.named_parameters()),
             **dict(self.model.named_buffers()),
             **{f"ctx.buffers {name}": value for name, value in self.ctx.buffers.items()},
             **{f"optimizer {index} {name}": value for index, slot in slots for name, value in slot.items()},
+            **{f"average {name}": value for name, value in average.items()},
             **{f"rate {index}": group["lr"] for index, group in enumerate(self.optimizer.param_groups)},
             "ctx.step": self.ctx.step,
             "ctx.progress": self.ctx.progress,
@@ -200,6 +213,8 @@ class Training:
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+            if self.average is not None:
+                self.average.after_step()
             self.loss_sum.add_(loss.detach())
             yield
 
@@ -247,7 +262,7 @@ class Training:
                 group["lr"].copy_(rate)
 
     def _lr(self, progress: float) -> float:
-        return self.peak_lr * fraction_of_peak(self.schedule, progress)
+        return self.peak_lr * fraction_of_peak(self.schedule, progress, self.milestones, self.peak)
 
     @property
     def _epoch(self) -> int:

@@ -30,7 +30,9 @@ class PassCounter(nn.Module):
     """A model that counts. It answers as the wrapped one does, bit for bit.
 
     One parameter is led through a tap whose backward runs only when weight gradients are asked for, and the logits
-    through another: so an attack that lets autograd prune the weight gradients is not charged for them.
+    through another: so an attack that lets autograd prune the weight gradients is not charged for them. To go back
+    through a backward pass to the inputs is to go forward again, through the same layers linearised, and to compute a
+    weight gradient in each.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,6 +54,10 @@ class PassCounter(nn.Module):
         def input_backward() -> None:
             self.input_backward_samples += samples
 
+        def backward_again() -> None:
+            self.forward_samples += samples
+            self.weight_backward_samples += samples
+
         parameters: dict[str, Any] = self._owner._parameters
         parameter = parameters[self._name]
         parameters[self._name] = _tap(parameter, weight_backward)
@@ -59,7 +65,7 @@ class PassCounter(nn.Module):
             logits = self.model(x)
         finally:
             parameters[self._name] = parameter
-        return _tap(logits, input_backward)
+        return _tap(logits, input_backward, backward_again)
 
     @property
     def passes(self) -> Passes:
@@ -97,17 +103,23 @@ def count_passes(model: nn.Module, method: Method, batch: Batch, ctx: Context) -
 
 class _Tap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, notify: Callable[[], None]) -> Tensor:
-        ctx.notify = notify
+    def forward(ctx: Any, tensor: Tensor, notify: Callable[[], None], again: Callable[[], None] | None) -> Tensor:
+        ctx.notify, ctx.again = notify, again
         return tensor.view_as(tensor)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         ctx.notify()
-        return gradients[0], None
+        (gradient,) = gradients
+        if ctx.again is not None and gradient.requires_grad:  # this pass is recorded, to be differentiated itself
+            gradient = _tap(gradient, ctx.again)
+        return gradient, None, None
 
 
-def _tap(tensor: Tensor, notify: Callable[[], None]) -> Tensor:
-    """Return `tensor` with a backward that calls `notify`, once for each time that a gradient flows through it."""
-    tapped: Tensor = _Tap.apply(tensor, notify)
+def _tap(tensor: Tensor, notify: Callable[[], None], again: Callable[[], None] | None = None) -> Tensor:
+    """Return `tensor` with a backward that calls `notify`, once for each time that a gradient flows through it.
+
+    `again` is called when a gradient flows back through that backward.
+    """
+    tapped: Tensor = _Tap.apply(tensor, notify, again)
     return tapped

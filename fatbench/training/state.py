@@ -9,7 +9,7 @@ from fatbench.errors import UsageError
 from fatbench.training.generators import generators, set_generators
 from fatbench.training.loop import Training
 
-_MODEL, _BUFFER, _SLOT, _GENERATOR = "model ", "buffer ", "optimizer ", "generator "
+_MODEL, _BUFFER, _SLOT, _AVERAGE, _GENERATOR = "model ", "buffer ", "optimizer ", "average ", "generator "
 _COUNTERS, _LOSS = "counters", "loss"
 _MOST = 10**12  # steps: what is computed from them stays within 64 bits
 
@@ -23,6 +23,7 @@ def state_of(training: Training) -> dict[str, Tensor]:
     found = {f"{_MODEL}{name}": tensor for name, tensor in _model(training).items()}
     found |= {f"{_BUFFER}{name}": tensor for name, tensor in training.ctx.buffers.items()}
     found |= {f"{_SLOT}{name}": tensor for name, tensor in _slots(training).items()}
+    found |= {f"{_AVERAGE}{name}": tensor for name, tensor in _average(training).items()}
     found |= {f"{_GENERATOR}{name}": tensor for name, tensor in generators(training.ctx.step.device).items()}
     found |= {_COUNTERS: torch.tensor(training.counters), _LOSS: training.loss_sum}
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in found.items()}
@@ -44,6 +45,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
         check_alike(_model(training), _part(state, _MODEL))
         _check_buffers(training, buffers)
         _check_slots(training, slots)
+        check_alike(_average(training), _part(state, _AVERAGE))
         check_alike({_LOSS: training.loss_sum}, {_LOSS: state[_LOSS]})
         counters = _counters(training, state)
         set_generators(_part(state, _GENERATOR), device)
@@ -54,6 +56,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
         training.ctx.buffers.setdefault(name, torch.empty_like(value, device=device))
     _fill(training.ctx.buffers, buffers)
     _fill_slots(training, slots)
+    _fill(_average(training), _part(state, _AVERAGE))
     training.loss_sum.copy_(state[_LOSS])
     training.counters = counters
 
@@ -84,6 +87,10 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _model(training: Training) -> dict[str, Tensor]:
     """Parameters and buffers, those too that a checkpoint of weights leaves out; what is shared is there once."""
     return {**dict(training.model.named_parameters()), **dict(training.model.named_buffers())}
+
+
+def _average(training: Training) -> dict[str, Tensor]:
+    return {} if training.average is None else training.average.state()
 
 
 def _parameters(training: Training) -> list[Tensor]:

@@ -1,5 +1,8 @@
 """What the method tests share: a small smooth net, batches with pixels on the box's walls, and the shortest trainer."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -46,3 +49,44 @@ def train(method: methods.Method, model: nn.Module, batches: list[Batch], ctx: C
             opt.zero_grad()
             loss.backward()
             opt.step()
+
+
+class Wavy(nn.Module):
+    """A layer whose output turns several times within a ball, so that attacks overshoot and gradients disagree."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(40.0 * x)
+
+
+def wavy_net() -> nn.Module:
+    """As smooth_net, but far from linear within a ball."""
+    return nn.Sequential(Wavy(), *smooth_net())
+
+
+def trained(name: str, net: Callable[[], nn.Module] = smooth_net, **hyper: bool | float | str) -> dict[str, Tensor]:
+    """The state of `net()` after three batches of the method."""
+    model = net()
+    torch.manual_seed(2)
+    train(methods.load(name, **hyper), model, make_batches(), make_context("linf"), make_optimizer(model))
+    return model.state_dict()
+
+
+def same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two states agree, but for the last digits of float64."""
+    return all(torch.allclose(value, other[key], rtol=0, atol=1e-12) for key, value in state.items())
+
+
+class Seen(NamedTuple):
+    """One forward of a model."""
+
+    z: Tensor
+    logits: Tensor
+
+
+def first_loss(name: str, model: nn.Module, batch: Batch, **hyper: bool | float | str) -> tuple[Tensor, list[Seen]]:
+    """The first loss of one batch, and what the model was shown and answered on the way, detached."""
+    seen: list[Seen] = []
+    hook = model.register_forward_hook(lambda _, z, logits: seen.append(Seen(z[0].detach().clone(), logits.detach())))
+    loss = next(iter(methods.load(name, **hyper)(model, batch, make_context("linf"))))
+    hook.remove()
+    return loss.detach(), seen

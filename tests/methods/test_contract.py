@@ -19,9 +19,9 @@ every_case = pytest.mark.parametrize(("name", "norm"), CASES)
 every_method = pytest.mark.parametrize("name", NAMES)
 
 
-def updates(name, norm, model, ctx=None):
+def updates(name, norm, model, ctx=None, **settings):
     """Yield every loss of three batches with the optimiser step taken once the caller is done with it."""
-    ctx, opt, method = ctx or make_context(norm), make_optimizer(model), methods.load(name)
+    ctx, opt, method = ctx or make_context(norm), make_optimizer(model), methods.load(name, **settings)
     for batch in make_batches():
         for loss in method(model, batch, ctx):
             yield batch, loss
@@ -29,6 +29,12 @@ def updates(name, norm, model, ctx=None):
             loss.backward()
             opt.step()
             opt.zero_grad()
+
+
+def variants(name):
+    """The defaults, and every other word of every choice."""
+    hyper = methods.describe(name).hyper.values()
+    return [{}, *({one.name: word} for one in hyper for word in one.choices if word != one.default)]
 
 
 def modes(model):
@@ -132,16 +138,23 @@ def test_the_batch_is_left_as_it_was(name, norm):
         assert [torch.equal(a, b) for a, b in zip(batch, untouched, strict=True)] == [True, True, True]
 
 
+def watched(name, norm, seen, **settings):
+    """As updates, of a model that appends to `seen` each of its inputs, and the logits."""
+    model = smooth_net()
+    model.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0].detach().clone(), logits)))
+    yield from updates(name, norm, model, **settings)
+
+
 @every_case
 def test_what_the_model_sees_lies_where_the_method_says(name, norm):
     """In ball and box, if it declares nothing else; and it does what it declares.
 
     LEAVES_BOX: its attack may leave both. TRAINS_OUTSIDE: so may the loss that trains, the box. REACH: and the ball.
+    It declares them for whatever it may be told to do by a word.
     """
-    description, model, seen = methods.describe(name), smooth_net(), []
-    model.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0].detach().clone(), logits)))
+    description, seen = methods.describe(name), []
     attack_strays = trained_outside = reached = 0
-    for batch, loss in updates(name, norm, model):
+    for batch, loss in (pair for settings in variants(name) for pair in watched(name, norm, seen, **settings)):
         nodes = graph_of(loss)
         assert [logits for _, logits in seen if logits.grad_fn in nodes] != []
         for inputs, logits in seen:
@@ -155,7 +168,7 @@ def test_what_the_model_sees_lies_where_the_method_says(name, norm):
         seen.clear()
     assert bool(description.trains_outside) == (trained_outside > 0)
     assert reached <= description.reach + 1e-9
-    assert description.reach == 1 or reached > 1
+    assert description.reach == 1 or reached > 1 + 1e-9
     assert bool(description.leaves_box) == (attack_strays > 0)
 
 

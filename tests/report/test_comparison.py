@@ -262,6 +262,7 @@ def test_another_precision_or_batch_size_is_another_table(field):
     ("other", "name"),
     [
         ({"schedule": "cosine"}, "fgsm-rs schedule=cosine"),
+        ({"peak": "2/5"}, "fgsm-rs peak=2/5"),
         ({"source": "abcdef0123456789"}, "fgsm-rs source=abcdef01"),
         ({"evaluations": {"clean": None, "pgd-20": 100, "autoattack": 200}}, "fgsm-rs pgd-20 n=100"),
         ({"method": "mine/fgsm-rs.py"}, "fgsm-rs method=mine/fgsm-rs.py"),

@@ -27,6 +27,8 @@ class _ConvolutionCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution.default and args[0].shape[1] == 4:
             self.counts["forward"] += len(args[0])
+        if func is torch.ops.aten.convolution.default and [len(one) for one in args[:2]] == [4, 4]:
+            self.counts["weight_backward"] += args[0].shape[1]  # of a backward pass twice: images are the channels
         if func is torch.ops.aten.convolution_backward.default and args[1].shape[1] == 4:
             to_input, to_weight, _ = args[10]
             self.counts["input_backward"] += len(args[1]) * to_input

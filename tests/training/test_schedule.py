@@ -1,5 +1,7 @@
 """Schedules against torch's own schedulers, and budgets."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch.optim import lr_scheduler
@@ -33,6 +35,35 @@ def _torch_rates(make: object) -> list[float]:
 def test_equals_torchs_scheduler(name: str, make: object) -> None:
     ours = [PEAK * fraction_of_peak(name, step / STEPS) for step in range(STEPS)]  # type: ignore[arg-type]
     assert ours == pytest.approx(_torch_rates(make), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "make"),
+    [
+        ("piecewise", {"milestones": (100 / 110,)}, lambda o: lr_scheduler.MultiStepLR(o, [STEPS * 100 // 110 + 1])),
+        ("piecewise", {"milestones": (0.25, 0.5, 0.95)}, lambda o: lr_scheduler.MultiStepLR(o, [50, 100, 190])),
+        ("cyclic", {"peak": 0.4}, lambda o: lr_scheduler.CyclicLR(o, 0.0, PEAK, 80, 120, cycle_momentum=False)),
+    ],
+)
+def test_equals_torchs_scheduler_at_other_turns_too(name: str, shape: dict[str, object], make: object) -> None:
+    ours = [PEAK * fraction_of_peak(name, step / STEPS, **shape) for step in range(STEPS)]  # type: ignore[arg-type]
+    assert ours == pytest.approx(_torch_rates(make), abs=1e-9)
+
+
+@pytest.mark.parametrize("epochs", [(100, 110), (105, 110), (74, 76), (29, 38), (99, 120)])
+@pytest.mark.parametrize("batches", [9, 382, 391, 782])
+def test_the_rate_drops_with_the_epoch_and_no_step_later(epochs: tuple[int, int], batches: int) -> None:
+    at, total = epochs[0] * batches, epochs[1] * batches
+    turns = {"milestones": (float(Fraction(*epochs)),)}
+    rates = [fraction_of_peak("piecewise", step / total, **turns) for step in (at - 1, at)]  # type: ignore[arg-type]
+    assert rates == [1.0, 0.1]
+
+
+def test_the_usual_turns_are_to_the_bit_what_they_were() -> None:
+    for progress in (step / 997 for step in range(997)):
+        drops = 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+        assert fraction_of_peak("piecewise", progress) == drops
+        assert fraction_of_peak("cyclic", progress) == 1.0 - abs(2.0 * progress - 1.0)
 
 
 def test_onecycle_equals_torchs_up_to_its_last_step() -> None:

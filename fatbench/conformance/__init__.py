@@ -1,0 +1,1 @@
+"""Conformance: what a training method must keep to, looked at in seconds; a file begun for a method to come."""

@@ -1,0 +1,92 @@
+"""Capture: can a whole update be recorded as one CUDA graph, as far as a CPU can tell."""
+
+import ast
+import re
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fatbench.conformance.finding import Verdict, declared, failed, ok
+from fatbench.conformance.guard import fault
+from fatbench.conformance.stage import batches
+from fatbench.conformance.subject import Subject
+
+_aten = torch.ops.aten
+_WAITING = (_aten._local_scalar_dense, _aten.nonzero, _aten.masked_select, _aten.unique_dim, _aten._unique2)
+_HOST_CALLS = {"item", "cpu", "tolist", "numpy", "cuda", "nonzero"}
+_MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.view", "fatbench.methods")
+
+
+class _WaitsError(Exception):
+    """The host would have to wait for the device here."""
+
+
+class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in _WAITING or _chooses(func.overloadpacket, args):
+            raise _WaitsError(f"{func.overloadpacket.__name__} makes the host wait for the device")
+        return func(*args, **(kwargs or {}))
+
+
+def _chooses(packet: Any, args: Any) -> bool:
+    """Whether a mask decides how many elements there are, which a host must know; one value for all needs none."""
+    if packet not in (_aten.index, _aten.index_put, _aten.index_put_):
+        return False
+    if packet is not _aten.index and args[2].numel() == 1:
+        return False
+    return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1])
+
+
+def captures(subject: Subject) -> Verdict:
+    """Nothing in an update waits for the device or branches on what a graph would freeze, unless that is declared."""
+    why_not = subject.description.not_capturable
+    if why_not:
+        return declared(f"no: {why_not}")
+    remedy = "do without, or declare NOT_CAPTURABLE with the reason"
+    found = host_calls(subject.description.source)
+    if found:
+        return failed(f"{found[0]}: {remedy}")
+    model, ctx = subject.stage.model().double(), subject.stage.context()
+    for batch in batches(subject.stage, ctx):
+        try:
+            with _WaitsForNothing():  # type: ignore[no-untyped-call]
+                for loss in subject.method(model, batch, ctx):
+                    loss.backward()  # type: ignore[no-untyped-call]
+        except _WaitsError as error:
+            return failed(f"{fault(error, subject.description.path)}: {remedy}".replace("_WaitsError ", ""))
+    return ok("as far as a CPU can tell")
+
+
+def host_calls(source: str) -> list[str]:
+    """Return what in a method's source waits for a device, or would be frozen in a recording, each with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _HOST_CALLS:
+            found.append(f"line {node.lineno}: .{node.func.attr}() waits for the device")
+        elif isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
+            test = ast.unparse(node.test)
+            if re.search(r"\.(step|progress)\b(?!\()", test):
+                found.append(f"line {node.lineno}: a branch on {test} would be frozen")
+    return found
+
+
+def stays_in_bounds(subject: Subject) -> Verdict:
+    """It imports nothing of fatbench that lies around its arguments: trainer, data and models."""
+    in_package = bool(subject.description.module)
+    for node in ast.walk(ast.parse(subject.description.source)):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level and not in_package:
+            return failed(f"line {node.lineno}: a relative import has no meaning in a file on its own")
+        beyond = [one for one in _modules(node) if f"{one}.".startswith("fatbench.") and not one.startswith(_MET)]
+        if beyond:
+            what = f"line {node.lineno}: it imports {beyond[0]}"
+            return failed(f"{what}: a method uses its arguments, and fatbench.interface, ops, threat and view")
+    return ok("model, batch and ctx are all it uses")
+
+
+def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [] if node.level else [f"{node.module}.{alias.name}" for alias in node.names]

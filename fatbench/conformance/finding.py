@@ -1,0 +1,86 @@
+"""Finding: what a look at a method found, in a form for tables and machines. No torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "declared", "unknown", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check says."""
+
+    status: Status
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check says of a method.
+
+    "declared": not the rule, but as its author says; "unknown": nothing to hold it against; "skipped": another check
+    failed, without which it means nothing.
+    """
+
+    check: str
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a method costs and can do, as counted at its defaults on 3x32x32 images of 10 classes."""
+
+    title: str
+    norms: tuple[str, ...]
+    forward: float  # passes through the network per image and optimiser step
+    input_backward: float
+    weight_backward: float
+    batch_norm_updates: float  # per optimiser step
+    updates: int  # optimiser steps that a batch is worth
+    memory: int  # bytes that are kept for each training image
+    heeds_smoothing: bool  # --label-smoothing
+    exceptions: dict[str, str]  # declared ones by name, each with its reason; REACH with its number
+
+    @property
+    def units(self) -> float:
+        """All passes together; standard training's are 3."""
+        return self.forward + self.input_backward + self.weight_backward
+
+    @property
+    def capturable(self) -> str:
+        """Why an update cannot be one CUDA graph, or "" when it can."""
+        return self.exceptions.get("NOT_CAPTURABLE", "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a look at a method found."""
+
+    method: str
+    findings: tuple[Finding, ...]
+    facts: Facts | None  # None: it does not run
+
+    @property
+    def failed(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.status == "failed"]
+
+
+def ok(detail: str = "") -> Verdict:
+    """It is as it must be."""
+    return Verdict("ok", detail)
+
+
+def failed(detail: str) -> Verdict:
+    """It is not; the detail says what is wrong, and the remedy."""
+    return Verdict("failed", detail)
+
+
+def declared(detail: str) -> Verdict:
+    """It is not the rule, but as declared."""
+    return Verdict("declared", detail)
+
+
+def unknown(detail: str) -> Verdict:
+    """There is nothing to hold it against."""
+    return Verdict("unknown", detail)

@@ -1,0 +1,79 @@
+"""Methods that other packages bring, by the entry-point group `fatbench.methods`: `name = "package.module:function"`.
+
+Nothing here is called unless methods are listed or a name is not fatbench's own; and whatever strangers' packages do,
+it ends in one line.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fatbench.errors import UsageError
+
+GROUP = "fatbench.methods"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """One method of an installed package."""
+
+    name: str
+    module: str
+    function: str
+    package: str  # the distribution's name and version
+
+    def source(self) -> Path:
+        """Return its source file. The module is not run, but the packages that it lies in are.
+
+        Raises:
+            UsageError: there is none.
+        """
+        try:
+            found = importlib.util.find_spec(self.module)
+            origin = found.origin if found else None
+        except (Exception, SystemExit) as error:  # a package may fail in any way
+            raise UsageError(f"{self} fails to import: {type(error).__name__}: {error}") from error
+        if origin is None or not origin.endswith(".py"):
+            raise UsageError(f"{self} has no source: there is no file of a module '{self.module}'")
+        return Path(origin)
+
+    def __str__(self) -> str:
+        return f"method '{self.name}' of the package {self.package}"
+
+
+def brought(taken: list[str]) -> tuple[dict[str, Brought], list[str]]:
+    """Return the methods that installed packages bring, by name, and a line for each that is passed over.
+
+    Args:
+        taken: names of fatbench's own methods, which nobody replaces.
+    """
+    found: dict[str, Brought] = {}
+    remarks = []
+    for one in sorted(_entries(), key=lambda one: (one.name, one.package)):
+        if one.name in taken:
+            remarks.append(f"{one} is passed over: fatbench has one of this name")
+        elif one.name in found:
+            remarks.append(f"{one} is passed over: {found[one.name].package} brings one of this name")
+        elif not (one.module and one.function.isidentifier()):
+            remarks.append(f"{one} is passed over: its entry point is not of the form package.module:function")
+        else:
+            found[one.name] = one
+    return found, remarks
+
+
+def _entries() -> Iterator[Brought]:
+    from importlib.metadata import distributions  # not free, and rarely needed
+
+    seen = set()
+    for distribution in distributions():
+        with suppress(Exception):  # installed packages may be damaged in any way
+            entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
+            if not entries or distribution.name in seen:  # the first on the path is the one that is imported
+                continue
+            seen.add(distribution.name)
+            for entry in entries:
+                module, _, function = (part.strip() for part in entry.value.partition(":"))
+                package = f"{distribution.name} {distribution.version}"
+                yield Brought(entry.name.replace("_", "-"), module, function, package)

@@ -1,0 +1,59 @@
+"""Write the table of all methods of fatbench into docs/methods.md, between its markers. Run by `make methods-table`."""
+
+from pathlib import Path
+
+import torch
+
+from fatbench import methods
+from fatbench.conformance.counted import facts
+from fatbench.conformance.finding import Facts
+from fatbench.evaluation.measuring import isolated_randomness
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
+BEGIN, END = "<!-- methods: written by `make methods-table` -->\n", "<!-- /methods -->"
+_HEAD = ["method", "what it is", "passes", "F + I + W", "BN", "steps", "memory", "norms", "CUDA graph", "declared"]
+_ALIGNED = [":---", ":---", *["---:"] * 5, ":---", ":---", ":---"]
+
+
+def table() -> str:
+    """Return the methods' facts as Markdown: a row each, then the declared exceptions with their reasons."""
+    found = {name: _facts(name) for name in methods.built_in()}
+    rows = [_HEAD, _ALIGNED, *([name, *_cells(one)] for name, one in found.items())]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    reasons = [
+        f"- **{name}** {_plain(what)}: {why}" for name, one in found.items() for what, why in one.exceptions.items()
+    ]
+    return "\n".join([*lines, "", "Declared exceptions:", "", *(reasons or ["- none"])])
+
+
+def _plain(constant: str) -> str:
+    return constant.lower().replace("_", " ")
+
+
+def _facts(name: str) -> Facts:
+    with isolated_randomness(0, torch.device("cpu")):
+        return facts(methods.load(name))
+
+
+def _cells(one: Facts) -> list[str]:
+    return [
+        one.title.replace("|", "\\|"),
+        f"{one.units:g}",
+        f"{one.forward:g} + {one.input_backward:g} + {one.weight_backward:g}",
+        f"{one.batch_norm_updates:g}",
+        f"{one.updates}",
+        f"{one.memory:,}" if one.memory else "",
+        ", ".join(one.norms),
+        "no" if one.capturable else "yes",
+        ", ".join(_plain(name) for name in one.exceptions),
+    ]
+
+
+def main() -> None:
+    """Replace what stands between the markers."""
+    before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table()}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
