@@ -1,7 +1,9 @@
 """Writing files so that no reader ever sees a half."""
 
 import os
+import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from fatbench.errors import ResourceError
@@ -27,9 +29,10 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        if keep is not None and path.exists():
-            _keep(path, keep)
+        if keep is not None and path.is_file() and not path.is_symlink():
+            _link(path, keep)
         temporary.replace(path)
+        _settle(path.parent)
     except BaseException as error:  # Ctrl-C too leaves no litter
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -38,12 +41,36 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
         raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
 
 
-def _keep(path: Path, place: Path) -> None:
-    """Let the file be found at `place` too, so that at no moment there is none at `path`."""
-    link = place.with_name(f".{place.name}.linked__")
+def link_atomically(path: Path, place: Path) -> None:
+    """Let the file be found at `place` too, in the same folder, in place of what was there.
+
+    Raises:
+        ResourceError: it cannot be written there.
+    """
     try:
-        link.unlink(missing_ok=True)
+        _link(path, place)
+        _settle(place.parent)
+    except OSError as error:
+        raise ResourceError(f"cannot write {place}: {error.strerror or error}; choose another --output") from None
+
+
+def _link(path: Path, place: Path) -> None:
+    link = place.with_name(f".{place.name}.linked__")  # as temporary files are named, so that it is known for one
+    link.unlink(missing_ok=True)
+    try:
         link.hardlink_to(path)
-        link.replace(place)
     except OSError:  # a file system without hard links
-        path.replace(place)
+        shutil.copyfile(path, link)
+        with link.open("rb+") as file:
+            os.fsync(file.fileno())
+    link.replace(place)
+
+
+def _settle(folder: Path) -> None:
+    """Have the folder itself on the disk, where the system can: else a name outlives no power cut."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fatbench.errors import InvalidRunError
 from fatbench.threat import Ball
 from fatbench.view import WHOLE, View
 
@@ -43,10 +44,13 @@ class Context:
         Rows of floats are bfloat16 once there is no room for them otherwise: read them `.to(like)`, store them
         `.to(buffer)`.
         """
+        shape = like.shape if rows is None else (rows, *like.shape[1:])
         if name not in self.buffers:
-            shape = like.shape if rows is None else (rows, *like.shape[1:])
             self.buffers[name] = torch.zeros(shape, dtype=self._dtype(shape, like, rows), device=like.device)
-        return self.buffers[name]
+        found = self.buffers[name]
+        if found.shape != shape:
+            raise InvalidRunError(f"the buffer '{name}' is of shape {(*found.shape,)}, and wanted of {(*shape,)}")
+        return found
 
     def period(self, epochs: float, batch: Tensor) -> Tensor:
         """Return the number, () int64 counted from 1, of the stretch of `epochs` passes over the data that this is.

@@ -59,6 +59,11 @@ def _canonical_eps(written: str) -> str:
     return repr(float(value)) if Fraction(repr(float(value))) == value else str(value)
 
 
+@lru_cache(maxsize=256)  # as above
+def _radius(eps: str) -> float:
+    return float(Fraction(eps))
+
+
 def parse_share(text: object) -> str:
     """Return `text` ("0.75", 0.75, "100/110") as a fraction in its lowest terms, so that it has one spelling.
 
@@ -94,6 +99,7 @@ class PGD(BaseModel):
     restarts: int = 1
 
 
+@lru_cache(maxsize=256)  # as above; what is refused is not kept
 def parse_evaluation(name: str) -> PGD | Literal["clean", "fgsm", "autoattack"]:
     """Return what the evaluation `name` asks for.
 
@@ -300,7 +306,7 @@ class RunSpec(BaseModel):
     @property
     def epsilon(self) -> float:
         """The radius of the threat model, for images in [0, 1]."""
-        return float(Fraction(self.eps))
+        return _radius(self.eps)
 
     @property
     def rate_shape(self) -> str:

@@ -152,7 +152,7 @@ def _paths(names: list[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if is_folder(path):
-            found = sorted(path.glob("*.json"))
+            found = sorted(path.glob("*.json"), key=str)  # of ten thousand paths each comparison would take them apart
         elif is_there(path) or not glob.has_magic(name):
             found = [path]
         else:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import typer
 
+from fatbench.cli.entry import INTERRUPTED as INTERRUPTED
 from fatbench.errors import FatbenchError, ResourceError, one_line
 
-INTERNAL, INTERRUPTED = 1, 130
+INTERNAL = 1
 
 
 def complain(error: Exception, prefix: str = "") -> int:

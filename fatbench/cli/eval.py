@@ -118,7 +118,7 @@ def evaluate(
         try:
             result = _score(spec, checkpoint, quiet=quiet or json, **options)
         except KeyboardInterrupt:
-            raise typer.Exit(say_interrupted(spec, output, signals.exit_code)) from None
+            raise typer.Exit(say_interrupted(spec, options, signals.exit_code)) from None
     _print(result, output, json)
     raise typer.Exit(_say_doubts(result) if strict else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +10,21 @@ import typer
 
 from fatbench import record
 from fatbench.cli.checkpoints import every_of
+from fatbench.cli.interruption import own_code
 from fatbench.cli.resolve import own_source
-from fatbench.cli.session import run_all
+from fatbench.cli.session import run_all, show_stored
 from fatbench.errors import UsageError
 from fatbench.record import Record
-
-_RUNNING = "running.json"  # of a run that is to replace a result
+from fatbench.record.places import final_record, named_by, replacing_record
+from fatbench.regular import is_there
 
 
 def resume(
     run: Annotated[str, typer.Argument(metavar="ID|FILE", help="A run's id in --output, or its record.")],
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="The run's own method file: what runs is what you name.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The run's own model, as file.py:factory: likewise.")] = None,
     checkpoint_every: Annotated[
         str, typer.Option(help="How often to keep the training's state: 60s, 10m, 1e (each epoch) or none.")
     ] = "1e",
@@ -39,26 +45,37 @@ def resume(
 ) -> None:
     """Go on with an interrupted run: mid-epoch, with the budget that it has left, to the same result."""
     every = every_of(checkpoint_every)
-    folder, run_id = _place(run, output)
+    folder, run_id = named_by(Path(run)) if run.endswith(".json") else (output, run)
     found, replaces = _interrupted(folder, run_id)
     if found.spec.epochs == 0:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
-    if not found.finished and own_source(found.spec.model) != found.spec.model_source:
-        raise UsageError(f"cannot go on with {run_id}: the source of {found.spec.model} is not what it was")
+    if found.finished and not replaces:
+        raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
+    _check_code(found, {"--method": method, "--model": model})
     options = {"output": folder, "force": replaces, "resume": True, "every": every, "data_dir": data_dir}
     raise typer.Exit(
         run_all([found.spec], json=json, quiet=quiet, strict=strict, calibration_seconds=calibration, **options)
     )
 
 
-def _place(run: str, output: Path) -> tuple[Path, str]:
-    """Return the folder and the id of the run that `run` means."""
-    if not run.endswith(".json"):
-        return output, run
-    path = Path(run)
-    if path.name == _RUNNING:
-        return path.parent.parent, path.parent.name
-    return path.parent, path.stem
+def _check_code(found: Record, named: dict[str, str | None]) -> None:
+    """Check that code of a user's own is what it was, and that she names it: none runs because a file names it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    own = own_code(found.spec)
+    for flag, name in named.items():
+        meant = getattr(found.spec, flag.removeprefix("--"))
+        if name is not None and Path(name) != Path(meant):
+            raise UsageError(f"cannot go on with {found.id}: it is of {flag} {meant:.100}, not {name:.100}")
+    missing = [f"{flag} {shlex.quote(name)}" for flag, name in own.items() if named[flag] is None]
+    if missing:
+        raise UsageError(f"{found.id} runs code that its record names: if it is yours, add {' '.join(missing)}")
+    for flag, name in own.items():
+        field = f"{flag.removeprefix('--')}_source"
+        if own_source(name) != getattr(found.spec, field):
+            raise UsageError(f"cannot go on with {found.id}: the source of {name} is not what it was")
 
 
 def _interrupted(folder: Path, run_id: str) -> tuple[Record, bool]:
@@ -67,15 +84,16 @@ def _interrupted(folder: Path, run_id: str) -> tuple[Record, bool]:
     Raises:
         UsageError: there is no such run, or its record is damaged.
     """
-    stored, replacing = folder / f"{run_id}.json", folder / run_id / _RUNNING
-    if Path(run_id).name != run_id or not stored.exists():
+    stored, replacing = final_record(folder, run_id), replacing_record(folder, run_id)
+    if Path(run_id).name != run_id or not is_there(stored):
         there = sorted(path.stem for path in folder.glob("*.json"))[:5]
         raise UsageError(
             f"no run '{run_id}' in {folder}: {'there are ' + ', '.join(there) if there else 'it has none'}"
         )
     found = record.load(stored)
+    replaces = found.finished and is_there(replacing)
+    if replaces:
+        found, stored = record.load(replacing), replacing
     if found.id != run_id:
         raise UsageError(f"{stored} is the record of {found.id}: give it its own name again")
-    if found.finished and replacing.exists():
-        return record.load(replacing), True
-    return found, False
+    return found, replaces

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from fatbench.cli.complaint import complain
+from fatbench.cli.complaint import complain, say
 from fatbench.cli.interruption import Signals, heeding_signals, say_interrupted
 from fatbench.cli.strict import doubts
 from fatbench.errors import InvalidRunError
@@ -32,39 +32,75 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
     Raises:
         Exception: the only run there is has failed.
     """
-    console = Console()
-    records: list[Record] = []
-    ends: list[str] = []
-    code = 0
-    for spec in specs:
-        with heeding_signals() as signals:
+    told = _Told(Console(), specs, json=json, strict=strict, output=options["output"])
+    with heeding_signals() as signals:
+        for spec in specs:
             try:
-                result = _run_one(spec, quiet=quiet or json, stop=signals, **options)
+                told.result(_run_one(spec, quiet=quiet or json, stop=signals, **options))
             except KeyboardInterrupt:
-                code = max(code, say_interrupted(spec, options["output"], signals.exit_code))
-                ends += ["interrupted", *["not begun"] * (len(specs) - len(ends) - 1)]
+                told.interrupted(spec, options, signals.exit_code)
                 break
             except Exception as error:
                 if len(specs) == 1:
                     raise
-                code = max(code, complain(error, f"{_title(spec)}: "))
-                ends.append("failed")
-                continue
-        records.append(result)
-        ends.append(result.status)
-        if result.status == "diverged" or (strict and doubts(result)):
-            code = max(code, InvalidRunError.exit_code)
-        if not json:
-            _print(console, result, options["output"])
-    if json:
-        typer.echo(json_list(records))
-    elif len(records) > 1:
-        _print_comparison(console, records, options["output"])
-    if len(specs) > 1 and set(ends) != {"finished"}:
-        _say_ends(specs, ends)
-    if strict:  # last, where whoever sees the exit code looks for its reason
-        _say_doubts(records)
-    return code
+                told.failed(spec, error)
+            if signals.asked and spec is not specs[-1]:  # this run was over, and the rest is not to begin
+                told.code = max(told.code, say("interrupted; the rest is not begun", signals.exit_code))
+                break
+    return told.in_the_end()
+
+
+def show_stored(result: Record, *, json: bool, strict: bool, output: Path) -> int:
+    """Print a result as it is stored, and return the exit code."""
+    say(f"stored result of {result.created}; fatbench run --force runs it again", 0)
+    told = _Told(Console(), [result.spec], json=json, strict=strict, output=output)
+    told.result(result)
+    return told.in_the_end()
+
+
+class _Told:
+    """What is said of several runs: of each when it ends, of all in the end."""
+
+    def __init__(self, console: Console, specs: Sequence[RunSpec], *, json: bool, strict: bool, output: Path) -> None:
+        self._console, self._specs, self._json, self._strict, self._output = console, specs, json, strict, output
+        self._records: list[Record] = []
+        self._ends: list[str] = []
+        self.code = 0
+
+    def result(self, result: Record) -> None:
+        """A run has come to a result."""
+        self._records.append(result)
+        self._ends.append(result.status)
+        if result.status == "diverged" or (self._strict and doubts(result)):
+            self.code = max(self.code, InvalidRunError.exit_code)
+        if not self._json:
+            _print(self._console, result, self._output)
+
+    def failed(self, spec: RunSpec, error: Exception) -> None:
+        """A run has failed."""
+        self.code = max(self.code, complain(error, f"{_title(spec)}: "))
+        self._ends.append("failed")
+
+    def interrupted(self, spec: RunSpec, options: Mapping[str, Any], code: int) -> None:
+        """A run was interrupted, or what is said of its result."""
+        if len(self._ends) == self._specs.index(spec):
+            self.code = max(self.code, say_interrupted(spec, options, code))
+            self._ends.append("interrupted")
+        else:
+            self.code = max(self.code, say("interrupted", code))
+
+    def in_the_end(self) -> int:
+        """Say what became of all of them, and return the worst exit code."""
+        if self._json:
+            typer.echo(json_list(self._records))
+        elif len(self._records) > 1:
+            _print_comparison(self._console, self._records, self._output)
+        ends = [*self._ends, *["not begun"] * (len(self._specs) - len(self._ends))]
+        if len(self._specs) > 1 and set(ends) != {"finished"}:
+            _say_ends(self._specs, ends)
+        if self._strict:  # last, where whoever sees the exit code looks for its reason
+            _say_doubts(self._records)
+        return self.code
 
 
 def _run_one(spec: RunSpec, *, quiet: bool, stop: Signals, **options: Any) -> Record:

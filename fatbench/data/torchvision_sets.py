@@ -1,6 +1,10 @@
 """CIFAR, SVHN and MNIST, read by torchvision from their official files, which it verifies and can fetch."""
 
+import errno
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ _SOURCES = {
     "cifar100": _Source("CIFAR100", "targets", _BY_FLAG, ("cifar-100-python",)),
     "svhn": _Source("SVHN", "labels", _BY_SPLIT, ("train_32x32.mat", "test_32x32.mat")),
 }
+_FETCHING = ".fetching-"
+_LONGEST = 24 * 3600  # seconds
 _ELSEWHERE = "or name its folder with --data-dir / FATBENCH_DATA"
 
 
@@ -81,19 +87,38 @@ def _fetch(source: _Source, root: Path, where: str) -> Arrays:
     torchvision by itself takes an MNIST for complete whose unpacking was interrupted.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as folder:
+    _sweep(root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=_FETCHING) as folder:
         arrays = _read(source, Path(folder), download=True, where=where)
-        for file in source.files:
-            _replace(root / file, Path(folder) / file, Path(folder) / f"old-{Path(file).name}")
-    return arrays
+        mine = [
+            _replace(root / file, Path(folder) / file, Path(folder) / f"old-{Path(file).name}") for file in source.files
+        ]
+    return arrays if all(mine) else _read(source, root, download=False, where=where)
 
 
-def _replace(place: Path, new: Path, old: Path) -> None:
-    """Put `new` in its place, and what was there out of the way: a folder cannot be renamed onto a full one."""
+def _replace(place: Path, new: Path, old: Path) -> bool:
+    """Put `new` in its place, and what was there out of the way: a folder cannot be renamed onto a full one.
+
+    False if another process has put its own there meanwhile, which stays.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():
+    with suppress(FileNotFoundError):
         place.rename(old)
-    new.rename(place)
+    try:
+        new.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
+
+
+def _sweep(root: Path) -> None:
+    """Remove what processes that were killed while they fetched have left; nobody fetches for a day."""
+    for folder in root.glob(f"{_FETCHING}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _LONGEST:
+                shutil.rmtree(folder)
 
 
 def _explain(name: str, source: _Source, root: Path, download: bool, error: Exception) -> str:

@@ -105,6 +105,7 @@ class Record(Part):
     selection: Selection | None = None  # since schema 3
     environment: Environment | None = None
     artefacts: dict[str, str] = Field(default_factory=dict)  # name -> path beside the record
+    digests: dict[str, str] = Field(default_factory=dict)  # name -> sha256 of that file, where it is known
     error: str | None = None
 
     @field_validator("schema_version")

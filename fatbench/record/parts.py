@@ -57,6 +57,11 @@ class Budget(Part):
     train_seconds: float | None
     stopped_by: Literal["epochs", "time", "target", "overfitting", "diverged", "interrupted", "failed"] | None = None
 
+    @property
+    def spent(self) -> bool:
+        """Whether training came to an end that is worth scoring; its weights have been kept by then."""
+        return self.stopped_by in ("epochs", "time", "target", "overfitting")
+
 
 class TargetInfo(Part):
     """The validation accuracy that was to end the run, and when a probe first saw it."""

@@ -1,5 +1,7 @@
 """run(spec) -> Record: the only place where everything meets."""
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,14 +10,16 @@ import torch
 from fatbench.every import EVERY_EPOCH, Every
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
+from fatbench.record.places import awaits_its_place
 from fatbench.runner.bench import Bench, set_up
 from fatbench.runner.fitting import fit
 from fatbench.runner.grading import grade, grade_last
-from fatbench.runner.journal import Journal, failures_recorded, open_journal, reopened_journal
+from fatbench.runner.journal import Journal, failures_recorded, open_journal
 from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
-from fatbench.runner.resuming import saved_run, stored_state
+from fatbench.runner.replacing import put_in_place
+from fatbench.runner.resuming import check_places, look_for_another, usable_states
 from fatbench.runner.saved import Saved
 from fatbench.runner.saving import Saver
 from fatbench.runner.scoring import look_for_breaches
@@ -67,14 +71,17 @@ def run(
             observer.reused(known)
         return known
 
-    known = stored()
+    waits = awaits_its_place(output, spec.id) is not None
+    known = None if waits else stored()
     if known is not None:  # it can be had while another process has it too, and from a folder that cannot be written
         return known
+    intent = _Intent(force, resume, every, stop or Stop())
     with threads(spec.threads or sensible_threads(bench)), locked(output, spec.id):
-        known = stored()
-        return known or _run(
-            bench, output, observer, calibration_seconds, _Intent(force, resume, every, stop or Stop())
-        )
+        placed = put_in_place(output, spec.id)
+        if placed is not None and resume:
+            observer.reused(placed)
+            return placed
+        return stored() or _run(bench, output, observer, calibration_seconds, intent)
 
 
 class _Intent(NamedTuple):
@@ -86,23 +93,29 @@ class _Intent(NamedTuple):
     stop: Stop
 
 
+class _Beginning(NamedTuple):
+    """Where a run begins: with the evaluation of what is trained, with a state, or at the very beginning."""
+
+    trained: Journal | None
+    states: Iterable[Saved]  # the newest first; none: at the beginning
+    idle_steps: int  # of a state that is there, and is not gone on from
+
+
 def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
-    trained = None if intent.force else trained_journal(bench, output)
-    saved = saved_run(bench, output, observer) if intent.resume and trained is None else None
-    idle = stored_state(bench.spec, output, observer) if not (intent.resume or intent.force or trained) else None
-    journal = trained or (open_journal(bench, output) if saved is None else reopened_journal(bench, saved, output))
-    saver = Saver(journal, intent.every, intent.stop, stored_steps=0 if idle is None else idle.steps)
+    check_places(bench.spec, output)
+    trained, states, idle_steps = _beginning(bench, output, observer, intent)
+    journal = trained or open_journal(bench, output)
     with failures_recorded(journal):
+        saver = Saver(journal, intent.every, intent.stop, idle_steps)
         for breach in look_for_breaches(bench):  # before hours of training, not after
             observer.remark(f"{breach.code}: {breach.detail}")
         if trained is not None:
             observer.resumed(journal.record)
         else:
-            _say_where(observer, intent, saved, idle)
-            if intent.force and saved is None:
-                saver.discard()  # of an earlier process, which is not to be gone on with
+            if not (states or idle_steps):
+                saver.discard()  # what is there is of no use
             with training_memory_explained(bench.spec, bench):
-                fit(bench, journal, observer, saver, saved)
+                fit(bench, journal, observer, saver, states)
         healthy = journal.record.budget.stopped_by != "diverged"
         if healthy:
             with evaluation_memory_explained(bench.spec):
@@ -114,14 +127,26 @@ def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: fl
     return journal.record
 
 
-def _say_where(observer: Observer, intent: _Intent, saved: Saved | None, idle: Saved | None) -> None:
-    """Say where the training begins, if it could begin elsewhere than one would think."""
-    if saved is not None:
-        observer.remark(f"goes on from step {saved.steps}, after {saved.train_seconds:.1f} s of training")
-    elif intent.resume:
-        observer.remark("no state to go on from: starts at the beginning")
-    elif idle is not None:
-        observer.remark(f"starts anew; --resume would go on from step {idle.steps} of an earlier process")
+def _beginning(bench: Bench, output: Path, observer: Observer, intent: _Intent) -> _Beginning:
+    """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
+    if intent.force and not intent.resume:
+        return _Beginning(None, (), 0)
+    trained, damage = trained_journal(bench, output)
+    if trained is not None:
+        return _Beginning(trained, (), 0)
+    if damage:
+        observer.remark(f"{damage}: it is trained again")
+    states = usable_states(bench, output, observer, wanted=intent.resume and not damage)
+    newest = next(states, None)
+    if newest is None:
+        if intent.resume:
+            look_for_another(bench.spec, output, observer)
+            observer.remark("no state to go on from: starts at the beginning")
+        return _Beginning(None, (), 0)
+    if intent.resume or damage:
+        return _Beginning(None, chain([newest], states), 0)
+    observer.remark(f"starts anew; --resume would go on from step {newest.steps} of an earlier process")
+    return _Beginning(None, (), newest.steps)
 
 
 def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: float) -> None:

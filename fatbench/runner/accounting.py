@@ -1,25 +1,32 @@
 """What a training costs: gathered while it runs, settled when it has ended, however it ended."""
 
+from itertools import pairwise
 from typing import Any
-
-from pydantic import NonNegativeFloat, NonNegativeInt
 
 from fatbench.metering.energy import EnergyMeter
 from fatbench.metering.nvml import Gpu
 from fatbench.metering.throughput import Mark, throughput
 from fatbench.record import Compute, Event
-from fatbench.record.parts import Part
+from fatbench.record.parts import Count, Part, Quantity, Seconds
 from fatbench.runner.bench import Bench
 from fatbench.training.loop import Pulse, Training
 from fatbench.training.passes import BatchCost
+
+_MOST = 10**9  # steps a second
 
 
 class Entries(Part):
     """What an account holds of a training that is under way."""
 
-    marks: list[tuple[NonNegativeInt, NonNegativeFloat]]  # steps and seconds
-    joules: float | None
+    marks: list[tuple[Count, Seconds]]  # steps and seconds, both of which only grow
+    joules: Quantity | None
     throttled: Event | None
+
+    @property
+    def possible(self) -> bool:
+        """Whether a training can have come to this: somebody else may have written it."""
+        ordered = all(a <= c and b <= d for (a, b), (c, d) in pairwise(self.marks))
+        return self.marks[:1] == [(0, 0.0)] and ordered and all(mark[0] <= _MOST * mark[1] for mark in self.marks)
 
 
 class Account:

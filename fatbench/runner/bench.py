@@ -141,6 +141,8 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
     clock = Clock(device)
     with clock.phase("setup"):
         method = methods.load(spec.method, **spec.hyper)
+        if spec.method_source not in (None, method.description.sha256):
+            raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
         _check_method(method.description, spec)
         if spec.awp is not None:
             method = perturbed(method, spec.awp)

@@ -16,6 +16,7 @@ from fatbench.runner.journal import begin_journal, failures_recorded
 from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
+from fatbench.runner.replacing import put_in_place
 from fatbench.runner.stored import finished_record, stopped_journal
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import EXTERNAL, RunSpec
@@ -54,6 +55,7 @@ def evaluate(
         return known
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with threads(spec.threads or sensible_threads(candidate)), locked(output, spec.id):
+        put_in_place(output, spec.id)
         stopped = None if force else stopped_journal(candidate, method.sha256, output)
         journal = stopped or begin_journal(candidate, method, output)
         if stopped:

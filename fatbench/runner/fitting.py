@@ -1,12 +1,13 @@
 """Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fatbench.environment import reset_peak_memory
+from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.interface import Context
 from fatbench.metering.flops import counted_flops
@@ -20,7 +21,8 @@ from fatbench.runner.memory import evaluation_memory_explained, peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.overfitting import Sentinel
 from fatbench.runner.saved import Saved
-from fatbench.runner.saving import Saver
+from fatbench.runner.saving import Saver, Subject
+from fatbench.stop import Interrupted
 from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
 from fatbench.training.loop import Enough, Pulse, StoppedBy, Training
 from fatbench.training.passes import count_passes
@@ -28,18 +30,20 @@ from fatbench.training.preparation import fast_kernels, prepare
 from fatbench.training.state import restore
 
 
-def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, saved: Saved | None = None) -> None:
+def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states: Iterable[Saved] = ()) -> None:
     """Train, and save the weights that are to be scored; `journal.record.budget.stopped_by` says how it ended.
+
+    Who asks it to leave off while it saves these is heard too, once they are saved.
 
     Args:
         bench: the run that is set up.
         journal: of the run.
         observer: hears how far it is.
         saver: keeps its state.
-        saved: the state that it goes on from; None: from the beginning.
+        states: it goes on from the first that is one of such a training; without one, from the beginning.
 
     Raises:
-        FatbenchError: it cannot be trained, or its state is of another training.
+        FatbenchError: it cannot be trained.
         Interrupted: it was asked to leave off.
     """
     reset_peak_memory(bench.device)
@@ -52,22 +56,27 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, saved:
     with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
         training = bench.training()
         journal.note(engine=prepare(training, account.cost.updates, bench.spec))
-    if saved is not None:
-        restore(training, saved.training)
-        watchers.carry(saved)
+    for saved in states:
+        if _goes_on(training, watchers, saved, observer):
+            saver.gone_on_from(saved)
+            journal.go_on_from(saved)
+            break
     observer.stage("training")
-    with saver.following(bench, training, watchers.keeper, account):
-        stopped_by = _train(bench, training, watchers, journal, observer, saver)
-    journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
-    if stopped_by == "diverged":
-        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
-    else:
-        if training.average is not None:
-            with bench.clock.phase("train"):  # a model is not trained before it has its statistics
-                training.average.put_on(training.loader)
-        _keep_weights(bench, journal, watchers.keeper)
-    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
-    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+    with saver.stop.heeding():
+        with saver.following(Subject(bench, training, watchers.keeper, account)):
+            stopped_by = _train(bench, training, watchers, journal, observer, saver)
+        journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
+        if stopped_by == "diverged":
+            journal.note(events=[*journal.record.events, _divergence(training.pulse())])
+        else:
+            if training.average is not None:
+                with bench.clock.phase("train"):  # a model is not trained before it has its statistics
+                    training.average.put_on(training.loader)
+            _keep_weights(bench, journal, watchers.keeper)
+        # Last: whoever finds a record that says how training ended may rely on the weights beside it.
+        journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+    if saver.stop.asked and stopped_by != "diverged":  # which is a result already
+        raise Interrupted
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,20 @@ class Watchers:
     sentinel: Sentinel
     keeper: Keeper
 
+    def check(self, saved: Saved) -> None:
+        """Look at what `carry` relies on: a state may be anybody's.
+
+        Raises:
+            UsageError: it is of another training.
+        """
+        history = saved.facts.record.history
+        if any(not set(self.goal.probes) <= probe.scores.keys() for probe in history):
+            raise UsageError("it was not looked at as this one is")
+        if not saved.facts.entries.possible:
+            raise UsageError("no training takes its steps so")
+        if saved.kept:
+            self.keeper.check(saved.kept)
+
     def carry(self, saved: Saved) -> None:
         """Let them know what those of an earlier process knew."""
         history = saved.facts.record.history
@@ -87,6 +110,19 @@ class Watchers:
         kept = next(((probe, saved.kept) for probe in history if probe.step == saved.facts.kept_step), None)
         self.keeper.carry(history[-1] if history else None, kept, overfitted=self.sentinel.overfitted)
         self.account.carry(saved.facts.entries)
+
+
+def _goes_on(training: Training, watchers: Watchers, saved: Saved, observer: Observer) -> bool:
+    """Put the training into the state, if it is one of such a training, and say which it is."""
+    try:
+        watchers.check(saved)
+        restore(training, saved.training)
+    except UsageError as error:
+        observer.remark(f"cannot go on from step {saved.steps}: {error}")
+        return False
+    watchers.carry(saved)
+    observer.remark(f"goes on from step {saved.steps}, after {saved.train_seconds:.1f} s of training")
+    return True
 
 
 def _train(
@@ -111,7 +147,7 @@ def _train(
         return "target" if watchers.goal.reached(probe) else None
 
     try:
-        with fast_kernels(bench.spec), account.energy.on(), saver.stop.heeding():
+        with fast_kernels(bench.spec), account.energy.on():
             return training.run(watch, end_epoch, saver.after_batch)
     finally:  # an interrupted or failed run has its account settled too
         events = [*journal.record.events, *account.events(), *watchers.sentinel.events]
@@ -130,8 +166,8 @@ def _keep_weights(bench: Bench, journal: Journal, keeper: Keeper) -> None:
 
 
 def _save(bench: Bench, journal: Journal, name: str, file: str, weights: Weights) -> None:
-    save_weights(weights, journal.artefact(file), {"id": bench.spec.id, "model": bench.spec.model})
-    journal.keep(name, journal.artefact(file))
+    sha256 = save_weights(weights, journal.artefact(file), {"id": bench.spec.id, "model": bench.spec.model})
+    journal.keep(name, journal.artefact(file), sha256)
 
 
 def _remembered(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:

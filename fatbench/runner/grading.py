@@ -53,7 +53,8 @@ def grade_last(candidate: Candidate, journal: Journal, observer: Observer) -> No
     selection = journal.record.selection
     if "last-weights" not in journal.record.artefacts or selection is None:
         return
-    load_weights(candidate.model, journal.artefact(LAST_FILE), candidate.spec.id)
+    written = journal.record.digests.get("last-weights")
+    load_weights(candidate.model, journal.artefact(LAST_FILE), candidate.spec.id, written)
     state = journal.artefact(_STATE_OF_LAST)
     results = sit_exams(candidate, observer, state, lambda *_: None)
     scores = {name: sat.sitting.score for name, sat in results.by_name.items()}

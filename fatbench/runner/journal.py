@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, UsageError, one_line
+from fatbench.errors import FatbenchError, ResourceError, UsageError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
+from fatbench.record.places import artefact, final_record, replacing_record
+from fatbench.regular import is_there
 from fatbench.runner.bench import Bench, Candidate, data_info
 from fatbench.runner.faults import own_faults_named
+from fatbench.runner.replacing import put_in_place
 from fatbench.runner.saved import Saved
 from fatbench.training.clock import Clock
 
-_IN_PROGRESS = "running-"  # before an artefact's name while an earlier result is still in force
 _SECONDS = 1.0  # between two writes of what changes every epoch
 
 
@@ -30,17 +32,19 @@ class Journal:
         self.record = record
         self.folder = folder
         self._clock = clock
-        self._final = folder / f"{record.id}.json"
-        self.path = folder / record.id / "running.json" if _is_result(self._final) else self._final
+        self.replacing = replaces_result(folder, record.id)
+        self.path = record_in_progress(folder, record.id)
+        self._complete = False
         self._written = 0.0
 
     def artefact(self, file: str) -> Path:
         """Where the run's file of that name goes; a stored result's stays in place until the result is replaced."""
-        return self.folder / self.record.id / (file if self.path == self._final else f"{_IN_PROGRESS}{file}")
+        return artefact(self.folder, self.record.id, file, replacing=self.replacing)
 
-    def keep(self, name: str, file: Path) -> None:
-        """Add to the record that the artefact `name` lies in `file`."""
-        self.note(artefacts={**self.record.artefacts, name: f"{self.record.id}/{file.name}"})
+    def keep(self, name: str, file: Path, sha256: str | None = None) -> None:
+        """Add to the record that the artefact `name` lies in `file`, and what its content comes to."""
+        digests = self.record.digests if sha256 is None else {**self.record.digests, name: sha256}
+        self.note(artefacts={**self.record.artefacts, name: f"{self.record.id}/{file.name}"}, digests=digests)
 
     def note(self, **fields: Any) -> None:
         """Add to the record, on disk too.
@@ -49,8 +53,9 @@ class Journal:
             ResourceError: it cannot be written.
         """
         timing = Timing(**{name: self._clock.seconds(name) for name in Timing.model_fields})
-        self.record = self.record.model_copy(update={"timing": timing, **fields})
-        save(self.record, self.path.parent, self.path.name)
+        grown = self.record.model_copy(update={"timing": timing, **fields})
+        save(grown, self.path.parent, self.path.name)
+        self.record = grown
         self._written = time.monotonic()
 
     def note_often(self, **fields: Any) -> None:
@@ -60,30 +65,41 @@ class Journal:
         else:
             self.record = self.record.model_copy(update=fields)
 
+    def go_on_from(self, saved: Saved) -> None:
+        """Be the journal of a run that goes on where it was saved, on disk too; its clock has gone on as well."""
+        self._clock.carry(saved.facts.seconds)
+        engine, self.record = self.record.engine, saved.facts.record
+        self.note(status="running", error=None, engine=engine, artefacts={}, digests={})
+
     def close(self, status: Status, error: str | None = None) -> None:
-        """Say how the run ended; a result takes its final place."""
+        """Say how the run ended; a result takes its final place.
+
+        Raises:
+            ResourceError: it cannot be written. A result that is complete by then waits beside the earlier one.
+        """
+        if self._complete:
+            return  # what failed was to put it into its place: a later process does that
         budget = self.record.budget
         if budget.stopped_by is None and status != "finished":  # what was trained elsewhere had no budget here
             budget = budget.model_copy(update={"stopped_by": status})
-        in_progress = self.path
-        if status not in ("finished", "diverged") or in_progress == self._final:
-            self.note(status=status, error=error, budget=budget)
-            return
-        artefacts = {}
-        for name, place in self.record.artefacts.items():
-            file = self.folder / place
-            final = file.with_name(file.name.removeprefix(_IN_PROGRESS))
-            file.replace(final)
-            artefacts[name] = f"{self.record.id}/{final.name}"
-        self.path = self._final
-        self.note(status=status, error=error, budget=budget, artefacts=artefacts)
-        in_progress.unlink(missing_ok=True)
+        self.note(status=status, error=error, budget=budget)
+        if self.replacing and self.record.finished:
+            self._complete = True
+            self.record = put_in_place(self.folder, self.record.id) or self.record
 
 
-def artefact_of(folder: Path, run_id: str, file: str) -> Path:
-    """Where the file of that name goes while the run is under way: beside a stored result's, where there is one."""
-    in_progress = _is_result(folder / f"{run_id}.json")
-    return folder / run_id / (f"{_IN_PROGRESS}{file}" if in_progress else file)
+def replaces_result(folder: Path, run_id: str) -> bool:
+    """Whether a run that begins now, or is under way, is to replace a result."""
+    path = final_record(folder, run_id)
+    try:
+        return is_there(path) and load(path).finished
+    except UsageError:
+        return False  # not a record: nothing is lost by replacing it
+
+
+def record_in_progress(folder: Path, run_id: str) -> Path:
+    """Where the record of a run grows that begins now, or is under way."""
+    return (replacing_record if replaces_result(folder, run_id) else final_record)(folder, run_id)
 
 
 def open_journal(bench: Bench, folder: Path) -> Journal:
@@ -91,14 +107,6 @@ def open_journal(bench: Bench, folder: Path) -> Journal:
     method = bench.method
     source = {"sha256": method.description.sha256, "source": method.source}
     return begin_journal(bench, MethodInfo(name=method.name, hyper=bench.spec.hyper, **source), folder)
-
-
-def reopened_journal(bench: Bench, saved: Saved, folder: Path) -> Journal:
-    """Return the journal of a run that goes on where it was saved, its record written; its clock has gone on too."""
-    bench.clock.carry(saved.facts.seconds)
-    journal = Journal(saved.facts.record, folder, bench.clock)
-    journal.note()
-    return journal
 
 
 def begin_journal(candidate: Candidate, method: MethodInfo, folder: Path) -> Journal:
@@ -115,9 +123,18 @@ def begin_journal(candidate: Candidate, method: MethodInfo, folder: Path) -> Jou
         parameters=sum(parameter.numel() for parameter in candidate.model.parameters()),
         environment=describe_environment(candidate.device),
     )
+    _make_room(folder / record.id)
     journal = Journal(record, folder, candidate.clock)
     journal.note()
     return journal
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder of a run's artefacts: what stands in its place is noticed now, not when there is much to lose."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another --output") from None
 
 
 @contextmanager
@@ -139,10 +156,3 @@ def failures_recorded(journal: Journal) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         journal.close("failed", one_line(f"{type(error).__name__}: {error}"))
         raise
-
-
-def _is_result(path: Path) -> bool:
-    try:
-        return path.exists() and load(path).finished
-    except UsageError:
-        return False  # not a record: nothing is lost by replacing it

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from fatbench.errors import UsageError
 from fatbench.record import Probe, Selection
 from fatbench.spec import RunSpec
+from fatbench.training.state import check_alike
 
 Weights = dict[str, Tensor]
 
@@ -35,6 +37,17 @@ class Keeper:
     def kept(self) -> tuple[Probe, Weights] | None:
         """The weights that may be gone back to, and the probe that saw them."""
         return self._kept
+
+    def check(self, kept: Weights) -> None:
+        """Check that these could be weights of the model.
+
+        Raises:
+            UsageError: they could not.
+        """
+        try:
+            check_alike(self._model.state_dict(), kept)
+        except ValueError as error:
+            raise UsageError(f"what it keeps are weights of another model ({error})") from None
 
     def carry(self, last: Probe | None, kept: tuple[Probe, Weights] | None, *, overfitted: bool) -> None:
         """Go on from what an earlier process kept; its last probe saw an overfitted model or not."""

@@ -1,13 +1,16 @@
 """One process at a time for each run of a folder."""
 
+import errno
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fatbench.errors import ResourceError
+from fatbench.errors import ResourceError, UsageError
+from fatbench.regular import read_regular
 
 if sys.platform == "win32":
     import msvcrt
@@ -15,6 +18,8 @@ else:
     import fcntl
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as tempfile names them
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_LONGEST = 2**10  # bytes
 _FAR = 2**30  # msvcrt locks bytes, and nobody could read the process's number in a locked one
 
 
@@ -50,17 +55,25 @@ def locked(folder: Path, run_id: str) -> Iterator[None]:
 def _acquire(path: Path) -> int | None:
     """Return a handle of the locked file, or None where it is another's."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(path, _FLAGS, 0o644)
+        if not _is_nobodys(os.fstat(handle)):
+            os.close(handle)
+            raise OSError(errno.EEXIST, "something else is there that is no lock")
         if not _lock(handle):
             os.close(handle)
             return None
         try:
-            mine = os.path.samestat(os.fstat(handle), path.stat())
+            mine = os.path.samestat(os.fstat(handle), path.lstat())
         except FileNotFoundError:
             mine = False
         if mine:
             return handle
         os.close(handle)  # its owner removed it between opening and locking: this is a file that nobody else sees
+
+
+def _is_nobodys(found: os.stat_result) -> bool:
+    """Whether it is a file that goes by no other name: what is written into a lock is lost."""
+    return stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
 
 
 def _lock(handle: int) -> bool:
@@ -78,8 +91,8 @@ def _lock(handle: int) -> bool:
 
 def _owner(path: Path) -> str:
     try:
-        number = path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        number = read_regular(path, _LONGEST).decode().strip()
+    except (UsageError, UnicodeDecodeError):
         number = ""
     return f"process {number}" if number.isdecimal() else "another process"
 

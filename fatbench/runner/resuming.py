@@ -1,41 +1,58 @@
 """Resuming: what an earlier process has saved of the same training, or why it cannot be gone on with."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
-from fatbench.regular import is_there
+from fatbench.record.places import artefact, final_record
+from fatbench.regular import is_folder, is_there
 from fatbench.runner.bench import Bench
-from fatbench.runner.journal import artefact_of
+from fatbench.runner.journal import replaces_result
 from fatbench.runner.observer import Observer
 from fatbench.runner.saved import BEFORE, FILE, Saved, read_saved
 from fatbench.spec import RunSpec
 
 _SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
+# Of these, what one gives otherwise by mistake; who changes anything else means another run.
+_MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
 
 
-def saved_run(bench: Bench, output: Path, observer: Observer) -> Saved | None:
-    """Return the newest whole state of the run `bench`, or None; `observer` hears of damaged ones.
+def check_places(spec: RunSpec, output: Path) -> None:
+    """Look whether states could be written where they belong.
 
     Raises:
-        UsageError: there is one, but of another spec, method, data, machine or protocol: the line names them.
+        UsageError: there is a folder, which no file can take the place of.
     """
-    saved = stored_state(bench.spec, output, observer)
-    if saved is None:
-        _refuse_another(bench.spec, output)
-        return None
-    obstacle = _obstacle(saved.facts.record, bench)
-    if obstacle:
-        raise UsageError(f"cannot go on with {bench.spec.id}: {obstacle}; without --resume it starts anew")
-    return saved
+    replacing = replaces_result(output, spec.id)
+    for file in (artefact(output, spec.id, name, replacing=replacing) for name in (FILE, BEFORE)):
+        if is_folder(file) and not file.is_symlink():
+            raise UsageError(f"{file} is a folder, and the place of a state: move it away")
 
 
-def stored_state(spec: RunSpec, output: Path, observer: Observer) -> Saved | None:
-    """Return the newest whole state in the place of the run's, or None; `observer` hears of damaged ones."""
-    files = [artefact_of(output, spec.id, name) for name in (FILE, BEFORE)]
+def usable_states(bench: Bench, output: Path, observer: Observer, *, wanted: bool) -> Iterator[Saved]:
+    """Yield the states that the run `bench` can go on from, the newest first; `observer` hears of the others.
+
+    Raises:
+        UsageError: one is `wanted`, and is of another spec, method, data, machine or protocol: the line names them.
+    """
+    for saved in _whole_states(bench.spec, output, observer):
+        obstacle = _obstacle(saved.facts.record, bench)
+        if not obstacle:
+            yield saved
+        elif wanted:
+            raise UsageError(f"cannot go on with {bench.spec.id}: {obstacle}; without --resume it starts anew")
+        else:
+            observer.remark(f"what an earlier process has left of {bench.spec.id} is of no use: {obstacle}")
+
+
+def _whole_states(spec: RunSpec, output: Path, observer: Observer) -> Iterator[Saved]:
+    """Yield the whole states in the place of the run's, the newest first; `observer` hears of damaged ones."""
+    replacing = replaces_result(output, spec.id)
     damage = ""
-    for file in files:
+    for name in (FILE, BEFORE):
+        file = artefact(output, spec.id, name, replacing=replacing)
         if not is_there(file):
             continue
         try:
@@ -45,23 +62,26 @@ def stored_state(spec: RunSpec, output: Path, observer: Observer) -> Saved | Non
             continue
         if damage:
             observer.remark(f"{damage}; the state before it is whole, at step {saved.steps}")
-        return saved
+        yield saved
     if damage:
         observer.remark(f"{damage}; no other state is there")
-    return None
 
 
 def differences(stored: RunSpec, wanted: RunSpec) -> str:
     """Return which fields of the specs differ, and how, in one line; "" where none does."""
     mine, theirs = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
-    pairs = [(name, mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]]
+    pairs = [(name, mine[name], theirs[name]) for name in mine if name in _differing(stored, wanted)]
     return ", ".join(f"{name} ({one!s:.60}, not {other!s:.60})" for name, one, other in pairs)
+
+
+def _differing(stored: RunSpec, wanted: RunSpec) -> set[str]:
+    return {name for name in RunSpec.model_fields if getattr(stored, name) != getattr(wanted, name)}
 
 
 def _obstacle(record: Record, bench: Bench) -> str:
     """Return what has changed since the state was saved, or ""."""
     found = differences(record.spec, bench.spec)
-    if found:
+    if found or record.id != bench.spec.id:
         return f"its state is of another spec: {found}"
     here, there = describe_environment(bench.device), record.environment
     known = {
@@ -78,17 +98,24 @@ def _obstacle(record: Record, bench: Bench) -> str:
     return ""
 
 
-def _refuse_another(spec: RunSpec, output: Path) -> None:
-    """Where nothing of this run is stored, but the state of one that was meant to be it: say in what they differ."""
-    if (output / f"{spec.id}.json").exists():
+def look_for_another(spec: RunSpec, output: Path, observer: Observer) -> None:
+    """Where nothing is stored of this run: say which is there that may have been meant.
+
+    Raises:
+        UsageError: one was interrupted that differs only in what is often mistyped.
+    """
+    if is_there(final_record(output, spec.id)):
         return
     for file in sorted(output.glob(f"*/{FILE}")):
         try:
-            other = load(output / f"{file.parent.name}.json").spec
+            record = load(final_record(output, file.parent.name))
         except UsageError:
             continue
-        if all(getattr(other, name) == getattr(spec, name) for name in _SAME):
-            raise UsageError(
-                f"--resume: what is stored is {other.id}, which differs in {differences(other, spec)}; "
-                "give the same, or leave out --resume to start anew"
-            )
+        other = record.spec
+        if record.status != "interrupted" or any(getattr(other, name) != getattr(spec, name) for name in _SAME):
+            continue  # the status says that nobody is at it now
+        found = f"{other.id}, which differs in {differences(other, spec)}"
+        if _differing(other, spec) <= _MISTAKABLE:
+            raise UsageError(f"--resume: what is stored is {found}; give the same, or leave out --resume to start anew")
+        observer.remark(f"--resume: taken for another run than the interrupted {found}")
+        return

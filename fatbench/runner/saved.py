@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import safetensors.torch
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fatbench.atomic import write_atomically
@@ -18,13 +16,15 @@ from fatbench.errors import UsageError
 from fatbench.models import LARGEST
 from fatbench.record import Record
 from fatbench.record.parts import Count, Part, Seconds
+from fatbench.record.places import STATE, STATE_BEFORE
 from fatbench.regular import read_regular
 from fatbench.runner.accounting import Entries
 from fatbench.runner.keeper import Weights
 from fatbench.spec import first_problem
+from fatbench.training.checkpoint import tensors_in
 from fatbench.training.state import steps_of
 
-FILE, BEFORE = "state.safetensors", "state-before.safetensors"
+FILE, BEFORE = STATE, STATE_BEFORE
 _TRAINING, _KEPT = "training ", "kept "
 _SEAL = b'"sha256":"'  # in the header; a quotation mark inside a value would be escaped
 _UNSEALED = b"0" * 64
@@ -35,7 +35,7 @@ class Facts(Part):
 
     layout: Literal[1] = 1
     record: Record  # as it stood: spec, sources, data, machine and history
-    seconds: dict[str, Annotated[float, Field(ge=0, le=1e12)]]  # by phase
+    seconds: dict[str, Annotated[float, Field(ge=0, le=1e10)]]  # by phase; centuries
     kept_step: Count | None  # of the probe that saw the kept weights
     entries: Entries
 
@@ -47,6 +47,7 @@ class Saved:
     facts: Facts
     training: dict[str, Tensor]  # see `fatbench.training.state`
     kept: Weights  # that the run may go back to; none where `facts.kept_step` is None
+    file: Path | None = None  # that it was read from
 
     @property
     def steps(self) -> int:
@@ -87,14 +88,13 @@ def read_saved(path: Path) -> Saved:
     if place < len(_SEAL) or unsealed.hexdigest().encode() != seal:
         raise UsageError(f"{path} is damaged: it is not as it was written")
     try:
-        tensors = safetensors.torch.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        facts = Facts.model_validate_json(header["__metadata__"]["facts"])
+        tensors, metadata = tensors_in(content)
+        facts = Facts.model_validate_json(metadata["facts"])
     except ValidationError as error:
         raise UsageError(f"{path} is no state that this fatbench knows: {first_problem(error)}") from None
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
+    except (KeyError, ValueError) as error:
         raise UsageError(f"{path} is no state of a run ({error!s:.120})") from None
-    return Saved(facts, _part(tensors, _TRAINING), _part(tensors, _KEPT))
+    return Saved(facts, _part(tensors, _TRAINING), _part(tensors, _KEPT), path)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

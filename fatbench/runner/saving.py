@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from fatbench.errors import ResourceError
 from fatbench.every import Every
 from fatbench.runner.accounting import Account
 from fatbench.runner.bench import Bench
@@ -13,6 +15,21 @@ from fatbench.runner.saved import BEFORE, FILE, Facts, Saved, write_saved
 from fatbench.stop import Interrupted, Stop
 from fatbench.training.loop import Training
 from fatbench.training.state import state_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be saved: a training, and all who look at it."""
+
+    bench: Bench
+    training: Training
+    keeper: Keeper
+    account: Account
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self.training.steps // len(self.training.loader)
 
 
 class Saver:
@@ -31,20 +48,21 @@ class Saver:
         self._every = every
         self.stop = stop
         self._stored_steps = stored_steps
+        self._subject: Subject | None = None
         self._files = [journal.artefact(name) for name in (FILE, BEFORE)]
 
     @contextmanager
-    def following(self, bench: Bench, training: Training, keeper: Keeper, account: Account) -> Iterator[None]:
-        """Inside, these are what is to be saved; the time to the first state runs from now.
+    def following(self, subject: Subject) -> Iterator[None]:
+        """Inside, this is what is to be saved; the time to the first state runs from now.
 
-        Afterwards nothing holds them here: where memory ended, theirs is wanted.
+        Afterwards nothing holds it here: where memory ended, its is wanted.
         """
-        self._bench, self._training, self._keeper, self._account = bench, training, keeper, account
-        self._note_when()
+        self._subject = subject
+        self._note_when(subject)
         try:
             yield
         finally:
-            del self._bench, self._training, self._keeper, self._account
+            self._subject = None
 
     def after_batch(self) -> None:
         """Save if it is time.
@@ -53,44 +71,56 @@ class Saver:
             Interrupted: the run was asked to leave off; its state has been saved.
             ResourceError: the state cannot be written.
         """
+        subject = self._subject
+        assert subject is not None, "there is nothing to follow"
         if self.stop.asked:
-            self._save()
+            self._save(subject)
             raise Interrupted
-        if self._is_due():
-            self._save()
-            self._note_when()
+        if self._is_due(subject):
+            self._save(subject)
+            self._note_when(subject)
+
+    def gone_on_from(self, saved: Saved) -> None:
+        """The run goes on from `saved`: where that is the state before a damaged one, this one has had its day.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        newest, before = self._files
+        if saved.file != before:
+            return
+        try:
+            before.replace(newest)
+        except OSError as error:
+            raise ResourceError(f"cannot write {newest}: {error.strerror or error}; choose another --output") from None
 
     def discard(self) -> None:
         """The run is complete: its states are of no use."""
         for file in self._files:
             file.unlink(missing_ok=True)
 
-    @property
-    def _epoch(self) -> int:
-        return self._training.steps // len(self._training.loader)
+    def _note_when(self, subject: Subject) -> None:
+        self._saved_at, self._saved_epoch = time.monotonic(), subject.epoch
 
-    def _note_when(self) -> None:
-        self._saved_at, self._saved_epoch = time.monotonic(), self._epoch
-
-    def _is_due(self) -> bool:
+    def _is_due(self, subject: Subject) -> bool:
         epochs, seconds = self._every
         if seconds is not None:
             return time.monotonic() - self._saved_at >= seconds
-        return epochs is not None and self._epoch - self._saved_epoch >= epochs
+        return epochs is not None and subject.epoch - self._saved_epoch >= epochs
 
-    def _save(self) -> None:
-        if self._training.steps < self._stored_steps:
+    def _save(self, subject: Subject) -> None:
+        training = subject.training
+        if training.steps < self._stored_steps:
             return
-        clock = self._bench.clock
-        with clock.phase("checkpoint"), self._account.energy.paused():
-            kept = self._keeper.kept
+        clock = subject.bench.clock
+        with clock.phase("checkpoint"), subject.account.energy.paused():
+            kept = subject.keeper.kept
             facts = Facts(
                 record=self._journal.record,
                 seconds=clock.by_phase(),
                 kept_step=None if kept is None else kept[0].step,
-                entries=self._account.entries(),
+                entries=subject.account.entries(),
             )
-            saved = Saved(facts, state_of(self._training), {} if kept is None else kept[1])
-            write_saved(saved, self._files[0])
-        if self._training.pacer is not None:
-            self._training.pacer.rest()
+            write_saved(Saved(facts, state_of(training), {} if kept is None else kept[1]), self._files[0])
+        if training.pacer is not None:
+            training.pacer.rest()

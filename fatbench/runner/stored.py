@@ -5,11 +5,14 @@ from pathlib import Path
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.record import PROTOCOL, Record, load
+from fatbench.record.places import final_record
+from fatbench.regular import is_there
 from fatbench.runner.bench import Bench, Candidate
-from fatbench.runner.journal import Journal
-from fatbench.training.checkpoint import FILE, load_weights
+from fatbench.runner.journal import Journal, record_in_progress
+from fatbench.runner.keeper import weights_of
+from fatbench.training.checkpoint import FILE, LAST_FILE, load_weights
 
-_COMPLETE = ("epochs", "time", "target", "overfitting")  # what ends a training that is worth scoring
+_FILES = {"last-weights": LAST_FILE, "weights": FILE}
 
 
 def finished_record(candidate: Candidate, method_sha256: str, output: Path) -> Record | None:
@@ -18,30 +21,37 @@ def finished_record(candidate: Candidate, method_sha256: str, output: Path) -> R
     Raises:
         UsageError: there is a file in its place that is no record.
     """
-    record = _same_run(candidate, method_sha256, output)
+    record = _same_run(candidate, method_sha256, final_record(output, candidate.spec.id))
     return record if record is not None and record.finished else None
 
 
-def trained_journal(bench: Bench, output: Path) -> Journal | None:
+def trained_journal(bench: Bench, output: Path) -> tuple[Journal | None, str]:
     """Return the journal of an identical run that was stopped after its training, its weights in the model.
 
-    None if there is none, if it ran on another device or torch, or if its weights cannot be loaded.
+    None if there is none, if it ran on another device or torch, or if its weights are not as they were written: then
+    the text says so, and the model is as it was.
     """
     journal = stopped_journal(bench, bench.method.description.sha256, output)
-    if journal is None or journal.record.budget.stopped_by not in _COMPLETE:
-        return None
+    if journal is None or not journal.record.budget.spent or "weights" not in journal.record.artefacts:
+        return None, ""
+    names = [name for name in ("last-weights", "weights") if name in journal.record.artefacts]
+    before = weights_of(bench.model)
     try:
-        load_weights(bench.model, journal.artefact(FILE), bench.spec.id)
-    except UsageError:
-        return None
+        for name in names:  # the one to be scored comes last, and stays
+            written = journal.record.digests.get(name)
+            load_weights(bench.model, journal.artefact(_FILES[name]), bench.spec.id, written)
+    except UsageError as error:
+        bench.model.load_state_dict(before)
+        return None, str(error)
     bench.clock.carry(dict(journal.record.timing))
     journal.note(status="running", error=None)
-    return journal
+    return journal, ""
 
 
 def stopped_journal(candidate: Candidate, method_sha256: str, output: Path) -> Journal | None:
     """Return the journal of an identical run on the same device and torch that has no result, if there is one."""
-    record = _same_run(candidate, method_sha256, output)
+    path = record_in_progress(output, candidate.spec.id)
+    record = _same_run(candidate, method_sha256, path)
     if record is None or record.finished or record.environment is None:
         return None
     here = describe_environment(candidate.device)
@@ -49,9 +59,8 @@ def stopped_journal(candidate: Candidate, method_sha256: str, output: Path) -> J
     return Journal(record, output, candidate.clock) if same else None
 
 
-def _same_run(candidate: Candidate, method_sha256: str, output: Path) -> Record | None:
-    path = output / f"{candidate.spec.id}.json"
-    if not path.exists():
+def _same_run(candidate: Candidate, method_sha256: str, path: Path) -> Record | None:
+    if not is_there(path):
         return None
     try:
         record = load(path)
@@ -59,4 +68,4 @@ def _same_run(candidate: Candidate, method_sha256: str, output: Path) -> Record 
         raise UsageError(f"{error}; --force replaces it") from None
     same_data = record.data is not None and record.data.sha256 == candidate.dataset.sha256
     same = record.method.sha256 == method_sha256 and same_data and record.protocol == PROTOCOL
-    return record if same else None
+    return record if same and record.id == candidate.spec.id else None

@@ -1,5 +1,7 @@
 """Weights on disk: safetensors, so that loading them runs nothing."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,37 +11,62 @@ from torch import Tensor, nn
 
 from fatbench.atomic import write_atomically
 from fatbench.errors import UsageError
+from fatbench.models import LARGEST
+from fatbench.regular import read_regular
 
 FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
 
 
-def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Write a model's parameters and buffers (its normalisation among them) to `path`, wholly or not at all.
+def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> str:
+    """Write a model's parameters and buffers to `path`, wholly or not at all, and return the file's sha256.
 
     Raises:
         ResourceError: the file cannot be written.
     """
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    content = safetensors.torch.save(tensors, metadata)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
+def load_weights(model: nn.Module, path: Path, run_id: str, sha256: str | None = None) -> None:
     """Put into the model what `save_weights` wrote of the run `run_id`, wholly or not at all.
 
+    Args:
+        model: as it was when its weights were saved.
+        path: of the file.
+        run_id: that the weights have to be of.
+        sha256: of the file as it was written; None: not known.
+
     Raises:
-        UsageError: the file cannot be read, or is of another run or model.
+        UsageError: the file cannot be read, is not as it was written, or is of another run or model.
     """
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        weights = safetensors.torch.load(path.read_bytes())
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as error:
-        raise UsageError(f"cannot load {path}: {error}; --force trains anew") from None
+        content = read_regular(path, LARGEST)
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError("it is not as it was written")
+        weights, metadata = tensors_in(content)
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"cannot load {path}: {error}") from None
     if metadata.get("id") != run_id:
         raise UsageError(f"{path} holds the weights of another run")
     mine = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != mine:
         raise UsageError(f"cannot load {path}: it is of another model")  # load_state_dict would load half of it first
     model.load_state_dict(weights)
+
+
+def tensors_in(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a safetensors file by name, and what its header says besides them.
+
+    Raises:
+        ValueError: it is no such file, or damaged.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, header.get("__metadata__", {})
+    except (SafetensorError, KeyError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"it is no safetensors file ({error!s:.120})") from None

@@ -4,7 +4,10 @@ import random
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+_WORDS = 624  # of a Mersenne twister, which is numpy's generator and Python's
 
 
 def generators(device: torch.device) -> dict[str, Tensor]:
@@ -27,18 +30,44 @@ def generators(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_generators(states: dict[str, Tensor], device: torch.device) -> None:
-    """Put the generators into the states that `generators` returned on a device of this kind.
+    """Put the generators into the states that `generators` returned on a device of this kind: all of them or none.
 
     Raises:
-        KeyError, ValueError, RuntimeError, TypeError: these are no such states.
+        KeyError, ValueError, RuntimeError, TypeError, OverflowError: these are no such states.
     """
-    position, has_gauss = states["numpy position"].tolist()
-    keys = states["numpy keys"].numpy().astype(np.uint32)
-    next_gauss = states["python gauss"].tolist() or [None]
-    torch.set_rng_state(states["torch"])
-    np.random.set_state(("MT19937", keys, position, has_gauss, states["numpy gauss"].item()))
-    random.setstate((3, tuple(states["python"].tolist()), *next_gauss))
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(states["mps"])
+    torch_state, device_state = states["torch"], states.get(device.type)
+    numpy_state, python_state = _numpy_state(states), _python_state(states)
+    # Into others first, which may refuse: numpy would even take a place outside its words, and read there.
+    torch.Generator().set_state(torch_state)
+    np.random.RandomState().set_state(numpy_state)
+    random.Random().setstate(python_state)
+    if device.type != "cpu":
+        if device_state is None:
+            raise KeyError(device.type)
+        torch.Generator(device).set_state(device_state)
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+    if device.type == "cuda" and device_state is not None:
+        torch.cuda.set_rng_state(device_state, device)
+    elif device.type == "mps" and device_state is not None:
+        torch.mps.set_rng_state(device_state)
+
+
+def _numpy_state(states: dict[str, Tensor]) -> tuple[str, NDArray[np.uint32], int, int, float]:
+    keys, words = states["numpy keys"], states["numpy position"]
+    if keys.dtype != torch.int64 or keys.shape != (_WORDS,) or words.dtype != torch.int64 or words.shape != (2,):
+        raise ValueError("numpy's generator has another shape or type")
+    position, has_gauss = words.tolist()
+    if not (0 <= position <= _WORDS and has_gauss in (0, 1) and 0 <= int(keys.min()) <= int(keys.max()) < 2**32):
+        raise ValueError("numpy's generator is in no state that it can be in")
+    return "MT19937", keys.numpy().astype(np.uint32), position, has_gauss, float(states["numpy gauss"].item())
+
+
+def _python_state(states: dict[str, Tensor]) -> tuple[int, tuple[int, ...], float | None]:
+    words, gauss = states["python"], states["python gauss"]
+    if words.dtype != torch.int64 or words.shape != (_WORDS + 1,) or gauss.dtype != torch.float64 or len(gauss) > 1:
+        raise ValueError("Python's generator has another shape or type")
+    if not (0 <= int(words.min()) <= int(words.max()) < 2**32 and int(words[-1]) <= _WORDS):
+        raise ValueError("Python's generator is in no state that it can be in")
+    return 3, tuple(words.tolist()), next(iter(gauss.tolist()), None)

@@ -1,5 +1,7 @@
 """All that a training is between two batches, as tensors by name: put into another process, it goes on bit for bit."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from fatbench.training.loop import Training
 
 _MODEL, _BUFFER, _SLOT, _AVERAGE, _GENERATOR = "model ", "buffer ", "optimizer ", "average ", "generator "
 _COUNTERS, _LOSS = "counters", "loss"
+_MOST = 10**12  # steps: what is computed from them stays within 64 bits
 
 
 def state_of(training: Training) -> dict[str, Tensor]:
@@ -28,30 +31,53 @@ def state_of(training: Training) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def restore(training: Training, state: dict[str, Tensor]) -> None:
-    """Make a training that is set up alike, and prepared, what `state_of` returned of another.
+    """Make a training that is set up alike, and prepared, what `state_of` returned of another: wholly or not at all.
 
-    Tensors are changed in place: a captured graph, or copies of weights, may know them.
+    Tensors are changed in place: a captured graph, or copies of weights, may know them. A state may be anybody's, so
+    all of it is looked at before anything is changed.
 
     Raises:
         UsageError: it is no state of such a training.
     """
+    device = training.ctx.step.device
+    buffers, slots = _part(state, _BUFFER), _part(state, _SLOT)
     try:
-        _fill(_model(training), _part(state, _MODEL))
-        _fill_buffers(training, _part(state, _BUFFER))
-        _fill_slots(training, _part(state, _SLOT))
-        _fill(_average(training), _part(state, _AVERAGE))
-        training.loss_sum.copy_(state[_LOSS])
-        steps, batches, loss_steps = state[_COUNTERS].tolist()
-        training.counters = (steps, batches, loss_steps)
-        set_generators(_part(state, _GENERATOR), training.ctx.step.device)
+        check_alike(_model(training), _part(state, _MODEL))
+        _check_buffers(training, buffers)
+        _check_slots(training, slots)
+        check_alike(_average(training), _part(state, _AVERAGE))
+        check_alike({_LOSS: training.loss_sum}, {_LOSS: state[_LOSS]})
+        counters = _counters(training, state)
+        set_generators(_part(state, _GENERATOR), device)
     except (KeyError, IndexError, ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise UsageError(f"the state is of another training ({error}): without --resume it starts anew") from None
+        raise UsageError(f"the state is of another training ({error})") from None
+    _fill(_model(training), _part(state, _MODEL))
+    for name, value in buffers.items():
+        training.ctx.buffers.setdefault(name, torch.empty_like(value, device=device))
+    _fill(training.ctx.buffers, buffers)
+    _fill_slots(training, slots)
+    _fill(_average(training), _part(state, _AVERAGE))
+    training.loss_sum.copy_(state[_LOSS])
+    training.counters = counters
 
 
 def steps_of(state: dict[str, Tensor]) -> int:
     """Return the optimiser steps that the training had taken, or 0 where the state does not tell."""
     counters = state.get(_COUNTERS)
-    return 0 if counters is None or counters.shape != (3,) else int(counters[0])
+    return 0 if counters is None or counters.shape != (3,) or counters.dtype != torch.int64 else int(counters[0])
+
+
+def check_alike(mine: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Check that both have tensors of the same names, shapes and types.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if mine.keys() != stored.keys():
+        raise ValueError(f"'{min(mine.keys() ^ stored.keys())}' is on one side only")
+    for name, tensor in mine.items():
+        if tensor.shape != stored[name].shape or tensor.dtype != stored[name].dtype:
+            raise ValueError(f"'{name}' has another shape or type")
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -85,31 +111,45 @@ def _slots(training: Training) -> dict[str, Tensor]:
     return found | {f"{index} group lr": group["lr"] for index, group in groups if isinstance(group["lr"], Tensor)}
 
 
+def _counters(training: Training, state: dict[str, Tensor]) -> tuple[int, int, int]:
+    """Return steps, batches, and steps since the last epoch ended."""
+    if state[_COUNTERS].shape != (3,) or state[_COUNTERS].dtype != torch.int64:
+        raise ValueError(f"'{_COUNTERS}' has another shape or type")
+    steps, batches, loss_steps = state[_COUNTERS].tolist()
+    most = _MOST if training.budget.steps is None else training.budget.steps
+    if not (0 <= batches <= steps <= most and 0 <= loss_steps <= steps):
+        raise ValueError(f"no training of at most {most} steps comes to {steps} in {batches} batches")
+    return steps, batches, loss_steps
+
+
+def _check_buffers(training: Training, stored: dict[str, Tensor]) -> None:
+    """What the method has made by now, in warming up, has to be there; it may make more when it goes on."""
+    mine = training.ctx.buffers
+    check_alike(mine, {name: value for name, value in stored.items() if name in mine})
+
+
+def _check_slots(training: Training, stored: dict[str, Tensor]) -> None:
+    """The optimiser makes its slots with the first step: those of a training not yet begun are not there."""
+    parameters, mine = _parameters(training), _slots(training)
+    check_alike(mine, {key: value for key, value in stored.items() if key in mine})
+    for key in stored.keys() - mine.keys():
+        index, _ = key.split(" ", 1)
+        parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
+        if parameter is None or stored[key].shape != parameter.shape:
+            raise ValueError(f"'{key}' is of no weight of it")
+
+
 def _fill(mine: dict[str, Tensor], stored: dict[str, Tensor]) -> None:
-    if mine.keys() != stored.keys():
-        raise ValueError(f"'{min(mine.keys() ^ stored.keys())}' is on one side only")
     for name, tensor in mine.items():
-        if tensor.shape != stored[name].shape or tensor.dtype != stored[name].dtype:
-            raise ValueError(f"'{name}' has another shape or type")
         tensor.copy_(stored[name])
 
 
-def _fill_buffers(training: Training, stored: dict[str, Tensor]) -> None:
-    buffers, device = training.ctx.buffers, training.ctx.step.device
-    for name, value in stored.items():
-        if name not in buffers:
-            buffers[name] = value.to(device, copy=True)
-    _fill(buffers, stored)
-
-
 def _fill_slots(training: Training, stored: dict[str, Tensor]) -> None:
-    """As the optimiser creates its slots with the first step, those of a training not yet begun are made here."""
     parameters = _parameters(training)
     for key, value in stored.items():
         index, name = key.split(" ", 1)
         if name != "group lr":
             parameter = parameters[int(index)]
-            like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-            room = torch.empty_like(like, dtype=value.dtype, requires_grad=False)
+            room = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
             training.optimizer.state[parameter].setdefault(name, room)
     _fill(_slots(training), stored)

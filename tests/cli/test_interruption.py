@@ -1,16 +1,22 @@
 """Ctrl-C and SIGTERM: the batch is finished, the state kept, one line says how to go on, and it does."""
 
+import hashlib
+import json
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fatbench.cli.interruption import heeding_signals
+from fatbench.cli.interruption import heeding_signals, say_interrupted
 from fatbench.evaluation.scores import Exam
-from fatbench.record import Record, load
+from fatbench.record import Record, load, save
 from fatbench.runner.saved import FILE, read_saved
 from fatbench.training.loop import Training
 from tests.cli.conftest import TINY, Said
@@ -148,28 +154,104 @@ def test_another_spec_is_refused_in_one_line(
     with monkeypatch.context() as patched:
         signal_at(patched, 13, signal.SIGTERM)
         fatbench(*RUN)
-    said = fatbench(*RUN, "--resume", "--lr", "0.1")
+    said = fatbench(*RUN, "--resume", "--epochs", "3")
     assert said.code == 2
-    assert "differs in lr (0.2, not 0.1); give the same, or leave out --resume to start anew" in said.complaint
+    assert "differs in epochs (2, not 3); give the same, or leave out --resume to start anew" in said.complaint
 
 
-def test_an_edited_model_is_not_gone_on_with(
-    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net = "import torch\n\n\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
-    (tmp_path / "net.py").write_text(net)
+NET = "import torch\n\n\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+METHOD = """
+import torch.nn.functional as F
+
+def mine(model, batch, ctx):
+    x, y, _ = batch
+    yield F.cross_entropy(model(x), y)
+"""
+OWN = (*RUN[:1], "-m", "./mine.py", "--model", "net.py:net", *RUN[3:])
+
+
+@pytest.fixture
+def left_off(fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Said, Record]:
+    """Leave off a run of a method and a model of a user's own; return what was said, and its record."""
+    (tmp_path / "mine.py").write_text(METHOD)
+    (tmp_path / "net.py").write_text(NET)
     with monkeypatch.context() as patched:
         signal_at(patched, 13, signal.SIGTERM)
-        fatbench(*RUN, "--model", "net.py:net")
-    (tmp_path / "net.py").write_text(f"{net}# edited\n")
-    _, record = the_record(tmp_path)
-    said = fatbench("resume", record.id, "--quiet")
-    assert (said.code, said.complaint) == (
+        said = fatbench(*OWN, "--data-dir", "my data")
+    return said, the_record(tmp_path)[1]
+
+
+def test_ones_own_code_runs_when_one_names_it_and_the_line_that_is_printed_does(
+    fatbench: Fatbench, tmp_path: Path, left_off: tuple[Said, Record]
+) -> None:
+    said, record = left_off
+    refused = fatbench("resume", record.id, "--quiet")
+    assert (refused.code, refused.complaint) == (
         2,
-        f"cannot go on with {record.id}: the source of net.py:net is not what it was",
+        f"{record.id} runs code that its record names: if it is yours, add --method ./mine.py --model net.py:net",
     )
-    (tmp_path / "net.py").write_text(net)
-    assert fatbench("resume", record.id, "--quiet", "--calibration", "0").code == 0
+    assert fatbench("resume", record.id, "--model", "other.py:net", "-m", "mine.py").complaint == (
+        f"cannot go on with {record.id}: it is of --model net.py:net, not other.py:net"
+    )
+    again = said.complaint.partition("; fatbench ")[2].removesuffix(" goes on")
+    assert again == f"resume {record.id} --method ./mine.py --model net.py:net --data-dir 'my data'"
+    assert fatbench(*shlex.split(again), "--quiet", "--calibration", "0").code == 0
+
+
+def test_an_evaluation_is_promised_only_where_training_is_over(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights are kept a moment before the record says that they may be relied on."""
+    with monkeypatch.context() as patched:
+        signal_at(patched, 13, signal.SIGTERM)
+        fatbench(*RUN)
+    path, left = the_record(tmp_path)
+    results = Path("results")
+    for stopped_by, end in (("interrupted", f"fatbench resume {left.id} goes on"), ("epochs", "with the evaluation")):
+        budget = left.budget.model_copy(update={"stopped_by": stopped_by})
+        save(left.model_copy(update={"artefacts": {"weights": "x/model.safetensors"}, "budget": budget}), path.parent)
+        assert say_interrupted(left.spec, {"output": results, "force": False}, 75) == 75
+        assert capsys.readouterr().err.strip().endswith(end)
+
+
+def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Path, left_off: object) -> None:
+    path, record = the_record(tmp_path)
+    evil = "import pathlib\npathlib.Path('ran').touch()\n\n\ndef evil(model, batch, ctx): yield model(batch.x).sum()\n"
+    (tmp_path / "evil.py").write_text(evil)
+    for field, name in (("method", "./evil.py"), ("model", "evil.py:evil"), ("model", "evil:evil")):
+        content = json.loads(path.read_text())
+        content["spec"][field] = name
+        content["spec"][f"{field}_source"] = hashlib.sha256(evil.encode()).hexdigest()
+        path.write_text(json.dumps(content))
+        assert "runs code that its record names" in fatbench("resume", record.id).complaint
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("file", ["net.py", "mine.py"])
+def test_edited_code_is_not_gone_on_with(
+    fatbench: Fatbench, tmp_path: Path, left_off: tuple[Said, Record], file: str
+) -> None:
+    with (tmp_path / file).open("a") as source:
+        source.write("# edited\n")
+    name = {"net.py": "net.py:net", "mine.py": "./mine.py"}[file]
+    run_id = left_off[1].id
+    said = fatbench("resume", run_id, "--model", "net.py:net", "--method", "./mine.py", "--quiet")
+    assert (said.code, said.complaint) == (2, f"cannot go on with {run_id}: the source of {name} is not what it was")
+
+
+def test_a_result_is_shown_and_not_run_again_whatever_has_changed(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fatbench(*RUN)
+    path, record = the_record(tmp_path)
+    content = json.loads(path.read_text())
+    content["method"]["sha256"] = "0" * 64  # as if an upgrade had brought another
+    path.write_text(json.dumps(content))
+    before = path.read_bytes()
+    said = fatbench("resume", record.id, "-q")
+    assert (said.code, path.read_bytes()) == (0, before)
+    assert said.complaint.startswith("stored result of ")
+    assert record.id[:20] in said.out or "fgsm-rs" in said.out
 
 
 @pytest.mark.parametrize("text", ["", "0e", "often"])
@@ -206,7 +288,44 @@ def test_a_failed_run_is_listed_beside_the_others(fatbench: Fatbench, tmp_path: 
     assert [line.split()[1] for line in said.err.splitlines()[-2:]] == ["finished", "failed"]
 
 
+def test_a_signal_between_two_runs_ends_the_session_with_its_list(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fatbench.cli import session
+
+    show = session._print
+
+    def signalled(*arguments: Any) -> None:
+        show(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(session, "_print", signalled)
+    said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY)
+    assert said.code == 75
+    assert [line.split()[1:-2] for line in said.err.splitlines()[-2:]] == [
+        ["finished", "standard"],
+        ["not", "begun", "standard"],
+    ]
+
+
 # Signals
+
+
+@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_a_signal_while_packages_are_imported_is_one_line(tmp_path: Path, number: int, code: int, module: str) -> None:
+    """The package is exchanged for what sends the signal as soon as it is asked for anything."""
+    trap = f"import os\nos.kill(os.getpid(), {int(number)})\n"
+    (tmp_path / f"{module}.py").write_text(trap)
+    command = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(2, signal.default_int_handler);"
+        "import sys; sys.argv = ['fatbench', 'run', '-m', 'standard']; from fatbench.cli import main; main()",
+    ]
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    assert (done.returncode, done.stderr, done.stdout) == (code, "fatbench: interrupted\n", "")
 
 
 def test_other_threads_have_no_signals_and_ignored_ones_stay_ignored() -> None:

@@ -3,7 +3,10 @@
 import errno
 import gzip
 import hashlib
+import os
 import pickle
+import shutil
+import time
 import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,3 +236,27 @@ def test_a_disk_that_is_full_leaves_nothing_behind(server, failure, monkeypatch)
     monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", full)
     assert "No space left on device" in failure("mnist", ResourceError, server.root, download=True)
     assert list(server.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("when", ["before-it-looks", "after-it-has-looked"])
+def test_two_processes_that_fetch_the_same_both_have_it(server, monkeypatch, when):
+    """The other one is done at the worst moment: when this one is about to put its own in place."""
+    rename = Path.rename
+
+    def late(path, target):
+        is_old = Path(target).name.startswith("old-")
+        if is_old == (when == "before-it-looks") and not (server.root / "MNIST" / "raw").exists():
+            shutil.copytree(server.root.parent / "MNIST" / "raw", server.root / "MNIST" / "raw", dirs_exist_ok=True)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert len(fetch(server).x_train) == 38
+    assert [path.name for path in server.root.iterdir()] == ["MNIST"]
+
+
+def test_what_killed_processes_have_left_is_removed_after_a_day(server):
+    for name, age in ((".fetching-old", 25 * 3600), (".fetching-now", 60)):
+        (server.root / name / "MNIST").mkdir(parents=True)
+        os.utime(server.root / name, (time.time() - age,) * 2)
+    fetch(server)
+    assert sorted(path.name for path in server.root.iterdir()) == [".fetching-now", "MNIST"]

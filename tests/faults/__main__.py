@@ -3,6 +3,7 @@
 import argparse
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.faults.scenario import RUN, Trial, Undisturbed, trials
+from tests.faults.scenario import RUN, SCENARIOS, Trial, Undisturbed, trials
 
 
 def main() -> None:
@@ -21,15 +22,16 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        undisturbed = Undisturbed(folder / "undisturbed")
+        undisturbed = [Undisturbed(folder / f"undisturbed-{name}", name) for name in SCENARIOS]
         by_place: dict[str, list[Trial]] = defaultdict(list)
         for trial in trials(folder, undisturbed, asked.kills, asked.seed):
             by_place[trial.place].append(trial)
-        _print(by_place, undisturbed)
-    print(
-        f"\n`fatbench run {' '.join(RUN)}`, {undisturbed.record.steps} steps, seed {asked.seed}; "
-        f"{_machine(undisturbed)}; {time.monotonic() - started:.0f} s in all."
-    )
+        _print(by_place, undisturbed[0])
+    print(f"\n{_said(undisturbed[0])}, seed {asked.seed}; {time.monotonic() - started:.0f} s in all.")
+    lost = [trial for found in by_place.values() for trial in found if trial.lost]
+    for trial in lost:
+        print(f"lost: {trial}", file=sys.stderr)
+    sys.exit(1 if lost else 0)
 
 
 def _print(by_place: dict[str, list[Trial]], undisturbed: Undisturbed) -> None:
@@ -47,6 +49,14 @@ def _print(by_place: dict[str, list[Trial]], undisturbed: Undisturbed) -> None:
             f"{statistics.median(again):g}, {max(again)} of {undisturbed.record.steps}",
         ]
         print("|", " | ".join(map(str, cells)), "|")
+
+
+def _said(undisturbed: Undisturbed) -> str:
+    """Return what was run, and where."""
+    return (
+        f"`fatbench run {' '.join(RUN)}`, in turn as it is, with --select best, and with --force where it has a "
+        f"result; {undisturbed.record.steps} steps; {_machine(undisturbed)}"
+    )
 
 
 def _machine(undisturbed: Undisturbed) -> str:

@@ -1,12 +1,14 @@
 """Kill a run, go on with it, and see what was lost."""
 
+import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -16,12 +18,17 @@ import torch
 
 from fatbench.errors import UsageError
 from fatbench.record import Record, load
+from fatbench.record.places import final_name
+from fatbench.record.samples import FILE as SAMPLES
+from fatbench.record.samples import load_samples
 from fatbench.runner.saved import BEFORE, FILE, read_saved
 from fatbench.training.checkpoint import FILE as WEIGHTS
+from fatbench.training.checkpoint import LAST_FILE as LAST_WEIGHTS
 from tests.faults.victim import PLACES
 
 ANY_MOMENT = "any moment, by the wall clock"
 QUICK = ("--calibration", "0", "-q")
+SCENARIOS = {"plain": (), "best": ("--select", "best"), "replacing": ("--force",)}  # what is added to the command
 RUN = ("-m", "fgsm-rs", "--epochs", "4", "--eval", "clean,pgd-5", "--eval-batch-size", "50", *QUICK)
 
 
@@ -30,6 +37,7 @@ class Trial:
     """What came of one kill."""
 
     place: str
+    scenario: str  # that it was killed in
     killed: bool  # False: the run was over before
     torn: list[str]  # files that were only half there
     repeated: int  # optimiser steps that had to be taken again
@@ -37,17 +45,18 @@ class Trial:
     same_weights: bool  # bit for bit
 
     @property
-    def lost_nothing(self) -> bool:
-        return self.killed and not self.torn and self.same_scores and self.same_weights
+    def lost(self) -> bool:
+        return bool(self.torn) or not (self.same_scores and self.same_weights)
 
 
 class Undisturbed:
     """The run as it is when nobody kills it: its result, how often it passes each place, and its seconds."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, scenario: str = "plain") -> None:
+        self.folder, self.scenario = folder, scenario
+        self.what = [*RUN, *SCENARIOS[scenario]]
         started = time.monotonic()
-        code, self.log = victim(folder, "nowhere", 0)
+        code, self.log = victim(folder, "nowhere", 0, what=self.what)
         self.seconds = time.monotonic() - started
         assert code == 0
         (self.path,) = folder.glob("*.json")
@@ -60,43 +69,69 @@ class Undisturbed:
     def compared(self, folder: Path) -> tuple[bool, bool]:
         """Whether the result in another folder has the same scores, history and steps; and the same weights."""
         other = load(folder / self.path.name)
-        mine, theirs = (
-            safetensors.torch.load_file(at / one.artefacts["weights"]) for at, one in self._both(other, folder)
-        )
-        return _outcome(self.record) == _outcome(other), all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-    def _both(self, other: Record, folder: Path) -> tuple[tuple[Path, Record], tuple[Path, Record]]:
-        return (self.folder, self.record), (folder, other)
+        mine, theirs = _weights(self.folder, self.record), _weights(folder, other)
+        same = mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+        return _outcome(self.record) == _outcome(other), same
 
 
-def trials(folder: Path, undisturbed: Undisturbed, kills: int, seed: int) -> Iterator[Trial]:
+def _weights(folder: Path, record: Record) -> dict[str, torch.Tensor]:
+    """The tensors of every file of weights that the record names, which has to be the one that it was written for."""
+    found = {}
+    for name, digest in record.digests.items():
+        content = (folder / record.artefacts[name]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+        found |= {f"{name} {key}": tensor for key, tensor in safetensors.torch.load(content).items()}
+    assert found
+    return found
+
+
+def trials(folder: Path, undisturbed: Sequence[Undisturbed], kills: int, seed: int) -> Iterator[Trial]:
     """Yield what came of each of so many kills: all places in turn, each at a random one of its moments."""
     draw = random.Random(seed)
     places = [ANY_MOMENT, *draw.sample(PLACES, len(PLACES))]
+    turns = cycle(undisturbed)
     for number, place in enumerate(islice(cycle(places), kills)):
-        yield _trial(folder / str(number), undisturbed, place, draw)
+        turn = next(turns)
+        yield _trial(folder / str(number), turn, place, draw)
 
 
 def _trial(folder: Path, undisturbed: Undisturbed, place: str, draw: random.Random) -> Trial:
+    what = undisturbed.what
+    if undisturbed.scenario == "replacing":
+        shutil.copytree(undisturbed.folder, folder)
+        (folder / "passed.log").unlink()
     if place == ANY_MOMENT:
         # From when there is something to lose; a run that is over before is drawn again.
-        code, log = victim(folder, "nowhere", 0, kill_after=draw.uniform(0.4, 0.95) * undisturbed.seconds)
+        moment = draw.uniform(0.4, 0.95) * undisturbed.seconds
+        code, log = victim(folder, "nowhere", 0, kill_after=moment, what=what)
     else:
-        code, log = victim(folder, place, draw.randint(1, undisturbed.moments(place)))
+        code, log = victim(folder, place, draw.randint(1, undisturbed.moments(place)), what=what)
     torn = torn_files(folder)
-    said = go_on(folder, undisturbed.record.id)
+    stands = (folder / undisturbed.path.name).exists() and load(folder / undisturbed.path.name).finished
+    if undisturbed.scenario == "replacing":  # whichever result is in force, it is whole
+        assert stands
+        _weights(folder, load(folder / undisturbed.path.name))
+    said = go_on(folder, undisturbed.record.id, what)
     scores, weights = undisturbed.compared(folder)
-    return Trial(place, code == -signal.SIGKILL, torn, _repeated(log, said, code), scores, weights)
+    return Trial(
+        place, undisturbed.scenario, code == -signal.SIGKILL, torn, _repeated(log, said, code), scores, weights
+    )
 
 
 def victim(
-    folder: Path, place: str, count: int, *, kill_after: float | None = None, resume: str | None = None
+    folder: Path,
+    place: str,
+    count: int,
+    *,
+    kill_after: float | None = None,
+    resume: str | None = None,
+    what: Sequence[str] = RUN,
 ) -> tuple[int, list[str]]:
     """Run, or go on with the run `resume`, in a process that dies; return its exit code and the places it passed."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "passed.log"
-    what = ["run", *RUN] if resume is None else ["resume", resume, *QUICK]
-    command = [sys.executable, "-m", "tests.faults.victim", log, place, str(count), *what, "-o", folder]
+    arguments = ["run", *what] if resume is None else ["resume", resume, *QUICK]
+    command = [sys.executable, "-m", "tests.faults.victim", log, place, str(count), *arguments, "-o", folder]
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             process.wait(kill_after)
@@ -105,10 +140,10 @@ def victim(
     return process.returncode, log.read_text().splitlines() if log.exists() else []
 
 
-def go_on(folder: Path, run_id: str) -> str:
+def go_on(folder: Path, run_id: str, what: Sequence[str] = RUN) -> str:
     """Go on with the run, by its id or by its command, and return what was said."""
     recorded = (folder / f"{run_id}.json").exists()
-    arguments = ["resume", run_id, *QUICK] if recorded else ["run", *RUN, "--resume"]
+    arguments = ["resume", run_id, *QUICK] if recorded else ["run", *what, "--resume"]
     command = [sys.executable, "-m", "fatbench", *arguments, "-o", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -118,7 +153,7 @@ def go_on(folder: Path, run_id: str) -> str:
 
 def _repeated(log: list[str], said: str, code: int) -> int:
     taken = log.count("training")
-    if code == 0 or "trained already" in said:
+    if code == 0 or "trained already" in said or "stored result" in said:
         return 0
     _, found, rest = said.partition("goes on from step ")
     return taken - int(rest.split(",")[0]) if found else taken
@@ -131,10 +166,12 @@ def torn_files(folder: Path) -> list[str]:
         try:
             if path.suffix == ".json" and not path.name.startswith("."):
                 load(path)
-            elif path.name in (FILE, BEFORE):
+            elif final_name(path.name) in (FILE, BEFORE):
                 read_saved(path)
-            elif path.name == WEIGHTS:
+            elif final_name(path.name) in (WEIGHTS, LAST_WEIGHTS):
                 safetensors.torch.load_file(path)
+            elif final_name(path.name) == SAMPLES:
+                load_samples(path)
         except (UsageError, safetensors.SafetensorError):
             found.append(path.name)
     return found

@@ -22,6 +22,7 @@ PLACES = (
     "state in place",
     "record half written",
     "record written, not in place",
+    "record in place",
     "weights half written",
     "samples half written",
     "evaluating",  # before any batch of images
@@ -30,6 +31,7 @@ KINDS = {
     ".json.": "record",
     ".state.safetensors.": "state",
     ".model.safetensors.": "weights",
+    ".last.safetensors.": "weights",
     ".samples.npz.": "samples",
 }
 
@@ -86,9 +88,12 @@ def plant(fuse: Fuse) -> None:
 
 
 def _plant_in_writing(fuse: Fuse, atomic: Any) -> None:
+    from fatbench.record.places import IN_PROGRESS
+
     create, replace = tempfile.NamedTemporaryFile, Path.replace
 
     def kind_of(name: str) -> str:
+        name = name.replace(IN_PROGRESS, "")
         return next((kind for mark, kind in KINDS.items() if mark in f"{name}."), "")
 
     def created(*args: Any, **options: Any) -> Any:

@@ -114,3 +114,27 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="choose another --output"), locked(tmp_path / "file", "a-run"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "hard-link", "link-to-nothing", "fifo", "folder"])
+def test_what_is_in_a_locks_place_is_left_alone(tmp_path: Path, kind: str) -> None:
+    precious, results = tmp_path / "precious.txt", tmp_path / "results"
+    precious.write_text("mine")
+    results.mkdir()
+    place = results / ".a-run.lock"
+    {
+        "link": lambda: place.symlink_to(precious),
+        "hard-link": lambda: place.hardlink_to(precious),
+        "link-to-nothing": lambda: place.symlink_to(tmp_path / "made"),
+        "fifo": lambda: os.mkfifo(place),
+        "folder": place.mkdir,
+    }[kind]()
+    before = place.lstat()
+    with (
+        pytest.raises(ResourceError, match=r"cannot write .*\.a-run\.lock: .*choose another --output"),
+        locked(results, "a-run"),
+    ):
+        pass
+    assert precious.read_text() == "mine"
+    assert place.lstat().st_ino == before.st_ino
+    assert not (tmp_path / "made").exists()

@@ -1,6 +1,8 @@
 """Exact resume: a training that is left off at any batch and gone on with elsewhere ends as if nothing had been."""
 
+import hashlib
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,11 @@ import pytest
 import torch
 
 from fatbench import methods
-from fatbench.errors import UsageError
+from fatbench.errors import ResourceError, UsageError
 from fatbench.every import EVERY_EPOCH, Every, parse_every
-from fatbench.record import Probe, Record, Score, load
+from fatbench.record import Probe, Record, Score, load, save
 from fatbench.runner.observer import Observer
-from fatbench.runner.saved import BEFORE, FILE, read_saved
+from fatbench.runner.saved import BEFORE, FILE, read_saved, write_saved
 from fatbench.spec import RunSpec
 from fatbench.stop import Interrupted, Stop
 from fatbench.training.loop import Pulse
@@ -96,7 +98,7 @@ def test_every_method_goes_on_bit_for_bit_from_any_batch(tmp_path: Path, method:
     assert (stopped.status, stopped.budget.stopped_by) == ("interrupted", "interrupted")
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert remarks.heard[0].startswith(f"goes on from step {first * (4 if method == 'free-at' else 1)}, after ")
+    assert remarks.heard[-1].startswith(f"goes on from step {first * (4 if method == 'free-at' else 1)}, after ")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
     assert not list((tmp_path / "b" / spec.id).glob("*state*"))
 
@@ -283,11 +285,31 @@ def test_a_state_holds_tensors_and_json_and_nothing_else(tmp_path: Path) -> None
 
 def test_another_spec_is_refused_and_the_fields_that_differ_are_named(tmp_path: Path) -> None:
     leave_off(make_spec("fgsm-rs", epochs=3, evaluate=[]), tmp_path, 5)
-    other = make_spec("fgsm-rs", epochs=4, lr=0.1, evaluate=[])
-    with pytest.raises(UsageError, match=r"differs in epochs \(3, not 4\), lr \(0.2, not 0.1\)"):
+    other = make_spec("fgsm-rs", epochs=4, evaluate=["clean"])
+    with pytest.raises(UsageError, match=r"differs in epochs \(3, not 4\), evaluations \({}, not {'clean': None}\)"):
         run(other, output=tmp_path, resume=True)
     assert not (tmp_path / f"{other.id}.json").exists()
     assert run(other, output=tmp_path).status == "finished"  # anew
+
+
+def test_another_run_of_a_sweep_is_begun_and_said_to_be_another(tmp_path: Path) -> None:
+    stored = make_spec("fgsm-rs", epochs=3, evaluate=[])
+    leave_off(stored, tmp_path, 5)
+    remarks = Remarks()
+    other = make_spec("fgsm-rs", lr=0.1, evaluate=[])
+    assert run(other, output=tmp_path, resume=True, observer=remarks).status == "finished"
+    assert remarks.heard[0].startswith(
+        f"--resume: taken for another run than the interrupted {stored.id}, which differs"
+    )
+
+
+def test_a_run_that_may_still_be_going_on_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    stored = make_spec("fgsm-rs", epochs=3, evaluate=[])
+    leave_off(stored, tmp_path, 5)
+    path = tmp_path / f"{stored.id}.json"
+    path.write_text(path.read_text().replace('"status": "interrupted"', '"status": "running"', 1))
+    assert load(path).status == "running"
+    assert run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path, resume=True).status == "finished"
 
 
 def test_a_state_in_anothers_place_is_refused(tmp_path: Path) -> None:
@@ -343,6 +365,204 @@ def test_force_does_not_go_on_with_what_an_earlier_process_has_left(tmp_path: Pa
     leave_off(spec, tmp_path, 2, force=True)
     assert read_saved(tmp_path / spec.id / FILE).steps == 2
     assert not (tmp_path / spec.id / BEFORE).exists()
+
+
+# Weights that are there, and states that are of no use
+
+
+class StopsAt(Remarks):
+    """Ends the run when it comes to a stage."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self._last = stage
+
+    def stage(self, name: str) -> None:
+        super().stage(name)
+        if name == self._last:
+            raise KeyboardInterrupt
+
+
+def stop_at(stage: str, spec: RunSpec, folder: Path, **options: object) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, output=folder, observer=StopsAt(stage), **options)
+    disturb()
+
+
+def flip_signs(file: Path) -> None:
+    """Change weights as a failing disk would: nothing about the file is malformed."""
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) - 3997, len(content), 4):
+        content[place] ^= 0x80
+    file.write_bytes(content)
+
+
+def lose_states(folder: Path) -> None:
+    for name in (FILE, BEFORE):
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_signs, Path.unlink])
+@pytest.mark.parametrize("states", ["whole", "gone"])
+@pytest.mark.parametrize("file", ["model.safetensors", "last.safetensors"])
+def test_damaged_weights_are_not_scored_but_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], states: str, file: str
+) -> None:
+    scripted(monkeypatch, fgsm=[30, 40, 35], pgd=[20, 30, 25])
+    spec = make_spec("fgsm", epochs=3, select="best", evaluate=["clean"], limit_train=300, batch_size=32)
+    run(spec, output=tmp_path / "a")
+    stop_at("evaluating clean", spec, tmp_path / "b")
+    inside = tmp_path / "b" / spec.id
+    damage(inside / file)
+    if states == "gone":
+        lose_states(inside)
+    remarks = Remarks()
+    run(spec, output=tmp_path / "b", observer=remarks)
+    assert file in remarks.heard[0]
+    assert remarks.heard[0].endswith(": it is trained again")
+    assert [text[:12] for text in remarks.heard[1:]] == (["goes on from"] if states == "whole" else [])
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_records_hold_the_digests_of_their_weights(tmp_path: Path) -> None:
+    spec = make_spec("standard", evaluate=[], limit_train=300)
+    record = run(spec, output=tmp_path)
+    content = (tmp_path / record.artefacts["weights"]).read_bytes()
+    assert record.digests == {"weights": hashlib.sha256(content).hexdigest()}
+    unknown = record.model_copy(update={"digests": {}, "status": "interrupted"})  # as of an earlier fatbench
+    save(unknown, tmp_path)
+    remarks = Remarks()
+    assert run(spec, output=tmp_path, observer=remarks).status == "finished"
+    assert "training" not in remarks.stages
+
+
+def test_a_state_that_cannot_be_gone_on_with_does_not_keep_a_new_one_from_being_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "__version__", "99.0")
+        leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
+    remarks = Remarks()
+    leave_off(spec, tmp_path, 4, observer=remarks)
+    assert "is of no use: it was trained on" in remarks.heard[0]
+    assert read_saved(tmp_path / spec.id / FILE).steps == 4
+    assert run(spec, output=tmp_path, resume=True, observer=remarks).status == "finished"
+    assert remarks.heard[-1].startswith("goes on from step 4")
+
+
+def test_a_forged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=["clean"])
+    run(spec, output=tmp_path / "a")
+    leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
+    file = tmp_path / "b" / spec.id / FILE
+    before = file.with_name(BEFORE).read_bytes()
+    saved = read_saved(file)
+    saved.training["generator numpy position"] = torch.tensor([-(10**9), 0])  # numpy by itself would read there
+    write_saved(saved, file)
+    file.with_name(BEFORE).write_bytes(before)
+    remarks = Remarks()
+    run(spec, output=tmp_path / "b", resume=True, observer=remarks)
+    assert remarks.heard[0].startswith(f"cannot go on from step {2 * PER_EPOCH + 4}: ")
+    assert remarks.heard[1].startswith(f"goes on from step {2 * PER_EPOCH}, after ")
+    assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed while the next state takes the place of a damaged one has lost nothing."""
+    spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
+    leave_off(spec, tmp_path, PER_EPOCH + 4)
+    inside = tmp_path / spec.id
+    truncate(inside / FILE)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fatbench.runner.saving.write_saved", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, output=tmp_path, resume=True)
+    assert read_saved(inside / FILE).steps == PER_EPOCH
+
+
+# Replacements
+
+
+def test_a_replacement_that_was_trained_is_resumed_with_its_evaluation(tmp_path: Path) -> None:
+    spec = make_spec("fgsm-rs", evaluate=["clean", "fgsm"], limit_train=300)
+    first = run(spec, output=tmp_path)
+    stop_at("evaluating fgsm", spec, tmp_path, force=True, every=Every())
+    assert load(tmp_path / f"{spec.id}.json") == first
+    remarks = Remarks()
+    second = run(spec, output=tmp_path, force=True, resume=True, observer=remarks)
+    assert not {"training", "evaluating clean"} & set(remarks.stages)
+    assert outcome(tmp_path, second) == outcome(tmp_path, first)
+
+
+# Being asked to leave off
+
+
+class AsksWhenProbed(Remarks):
+    def __init__(self, stop: Stop) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def probed(self, _: Probe) -> None:
+        self._stop.asked = True
+
+
+@pytest.mark.parametrize("goal", [{"target": "clean>=1%"}, {}])
+def test_a_wish_to_leave_off_is_heard_in_the_batch_that_ends_the_training(tmp_path: Path, goal: dict[str, str]) -> None:
+    spec = make_spec("fgsm-rs", evaluate=["clean"], limit_train=300, epochs=2 if goal else 1, **goal)
+    stop = Stop()
+    with pytest.raises(Interrupted):
+        run(spec, output=tmp_path, stop=stop, observer=AsksWhenProbed(stop))
+    record = load(tmp_path / f"{spec.id}.json")
+    assert (record.status, record.scores) == ("interrupted", {})
+    assert run(spec, output=tmp_path).scores.keys() == {"clean"}
+
+
+def test_a_wish_to_leave_off_that_comes_while_the_weights_are_saved_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fatbench.runner import fitting
+
+    stop, save_weights = Stop(), fitting.save_weights
+
+    def asked(*arguments: object) -> str:
+        assert stop.heeded
+        stop.asked = True
+        return save_weights(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fitting, "save_weights", asked)
+    spec = make_spec("fgsm-rs", evaluate=["clean"], limit_train=300)
+    with pytest.raises(Interrupted):
+        run(spec, output=tmp_path, stop=stop, every=Every())
+    assert load(tmp_path / f"{spec.id}.json").budget.stopped_by == "epochs"
+    remarks = Remarks()
+    run(spec, output=tmp_path, observer=remarks)
+    assert "training" not in remarks.stages
+
+
+def test_a_method_that_was_edited_since_the_run_was_asked_for_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(METHOD)
+    spec = make_spec(str(tmp_path / "mine.py"), evaluate=[], limit_train=300)
+    (tmp_path / "mine.py").write_text(f"{METHOD}# edited\n")
+    with pytest.raises(UsageError, match=r"the source of .*mine\.py is not what it was"):
+        run(spec, output=tmp_path / "results")
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_what_stands_in_the_place_of_the_artefacts_is_noticed_before_training(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    spec = make_spec("fgsm-rs", evaluate=[])
+    make(tmp_path / spec.id)
+    remarks = Remarks()
+    with pytest.raises(ResourceError, match=f"cannot write .*{spec.id}: File exists; choose another --output"):
+        run(spec, output=tmp_path, observer=remarks)
+    assert remarks.stages == ["setting up"]
 
 
 # How often

@@ -1,0 +1,232 @@
+"""`fatbench resume` among damaged records, states and weights: it ends as the undisturbed run did, or in one line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from fatbench.record import Probe, Record, Score, load
+from fatbench.runner.saved import BEFORE, FILE, Saved, read_saved, write_saved
+from fatbench.spec import RunSpec
+from tests.runner.test_resume import leave_off
+from tests.runner.test_runner import make_spec, run
+
+from . import specimens
+from .conftest import OK, Answer
+from .damage import Write, damaged, no_files
+
+BATCHES = 5  # of three an epoch
+
+
+@pytest.fixture(scope="module")
+def left_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, Record]:
+    """Return a folder in which a run was left off, its spec, and the record that it would have come to."""
+    folder = tmp_path_factory.mktemp("left-off")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        Path("data.npz").write_bytes(specimens.arrays())
+        spec = make_spec("fgsm-rs", dataset="data.npz", model="small-cnn", batch_size=4, epochs=3, evaluate=["clean"])
+        whole = run(spec, output=Path("undisturbed"))
+        leave_off(spec, Path("results"), BATCHES)
+    assert {FILE, BEFORE} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
+    return folder, spec, whole
+
+
+@pytest.fixture
+def resume(
+    answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record]
+) -> Callable[[Callable[[Path, str], None]], None]:
+    """Return a function that has the folder disturbed, resumes, and compares with the undisturbed run."""
+    folder, spec, whole = left_off
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+
+    def disturbed(disturb: Callable[[Path, str], None]) -> None:
+        disturb(tmp_path / "results", spec.id)
+        said = answer("resume", spec.id, "--calibration", "0", "-q")
+        if said.code != OK:
+            return
+        found = load(tmp_path / "results" / f"{spec.id}.json")
+        weights = [
+            safetensors.torch.load_file(place / spec.id / "model.safetensors")
+            for place in (folder / "undisturbed", tmp_path / "results")
+        ]
+        assert (found.status, found.steps) == (whole.status, whole.steps)
+        assert found.scores["clean"].correct == whole.scores["clean"].correct
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+    return disturbed
+
+
+def contents(times: int) -> list[str]:
+    return [name for name, _ in damaged(b"x" * 1000, times)]
+
+
+FEW = ["cut-1-of-2", "bit-0", "null-bytes"]  # to the one before, and to both, what the state itself shows
+STATES = [*(((FILE,), name) for name in contents(2)), *(((FILE, BEFORE), name) for name in FEW), ((BEFORE,), "empty")]
+
+
+@pytest.mark.parametrize(("files", "name"), STATES)
+def test_damaged_states(resume: Callable[..., None], files: tuple[str, ...], name: str) -> None:
+    def disturb(results: Path, run_id: str) -> None:
+        for one in files:
+            path = results / run_id / one
+            path.write_bytes(dict(damaged(path.read_bytes(), 2))[name])
+
+    resume(disturb)
+
+
+@pytest.mark.parametrize("name", contents(3))
+def test_damaged_records(resume: Callable[..., None], name: str) -> None:
+    def disturb(results: Path, run_id: str) -> None:
+        path = results / f"{run_id}.json"
+        path.write_bytes(dict(damaged(path.read_bytes(), 3))[name])
+
+    resume(disturb)
+
+
+NO_FILES = {
+    (what, name): write
+    for what in ("{}.json", "{}/" + FILE, "{}/running.json")
+    for name, write in no_files()
+    if "running" not in what or name in ("folder", "fifo", "endless")
+}
+
+
+@pytest.mark.parametrize(("what", "name"), NO_FILES)
+def test_what_is_no_file(resume: Callable[..., None], what: str, name: str) -> None:
+    write: Write = NO_FILES[what, name]
+
+    def disturb(results: Path, run_id: str) -> None:
+        path = results / what.format(run_id)
+        path.unlink(missing_ok=True)
+        write(path)
+
+    resume(disturb)
+
+
+def forged(**changes: Callable[[Saved], object]) -> Callable[[Path, str], None]:
+    """Return what puts other states, properly sealed, into the place of the run's."""
+
+    def disturb(results: Path, run_id: str) -> None:
+        path = results / run_id / FILE
+        saved = read_saved(path)
+        for field, change in changes.items():
+            object.__setattr__(saved, field, change(saved))
+        (results / run_id / BEFORE).unlink()
+        write_saved(saved, path)
+
+    return disturb
+
+
+def training(name: str, value: torch.Tensor | None) -> Callable[[Path, str], None]:
+    def change(saved: Saved) -> dict[str, torch.Tensor]:
+        changed = {key: tensor for key, tensor in saved.training.items() if key != name}
+        return changed if value is None else changed | {name: value}
+
+    return forged(training=change)
+
+
+def facts(**changes: Any) -> Callable[[Path, str], None]:
+    return forged(facts=lambda saved: saved.facts.model_copy(update=changes))
+
+
+def recorded(**changes: Any) -> Callable[[Path, str], None]:
+    def change(saved: Saved) -> Any:
+        return saved.facts.model_copy(update={"record": saved.facts.record.model_copy(update=changes)})
+
+    return forged(facts=change)
+
+
+def entries(**changes: Any) -> Callable[[Path, str], None]:
+    def change(saved: Saved) -> Any:
+        return saved.facts.model_copy(update={"entries": saved.facts.entries.model_copy(update=changes)})
+
+    return forged(facts=change)
+
+
+FORGERIES = {
+    "no-tensors": forged(training=lambda saved: {}),
+    "no-counters": training("counters", None),
+    "counters-short": training("counters", torch.tensor([1, 2])),
+    "counters-negative": training("counters", torch.tensor([-5, -5, -5])),
+    "counters-huge": training("counters", torch.tensor([2**62, 2**62, 2**62])),
+    "counters-real": training("counters", torch.tensor([1.5, float("nan"), 2.0])),
+    "no-loss": training("loss", None),
+    "loss-long": training("loss", torch.zeros(5)),
+    "generator-short": training("generator torch", torch.zeros(3, dtype=torch.uint8)),
+    "generator-real": training("generator torch", torch.zeros(5056)),
+    "weight-of-another-shape": training("model net.0.weight", torch.zeros(3, 3)),
+    "weight-of-another-type": training("model net.0.weight", torch.zeros(16, 1, 3, 3, dtype=torch.int64)),
+    "momentum-of-nobody": training("optimizer 999 momentum_buffer", torch.zeros(2)),
+    "momentum-of-the-last": training("optimizer -1 momentum_buffer", torch.zeros(2)),
+    "kept-of-another-model": forged(kept=lambda saved: {"evil": torch.ones(2)}),
+    "counters-beyond-the-budget": training("counters", torch.tensor([10**9, 5, 0])),
+    "counters-of-more-batches": training("counters", torch.tensor([5, 2**62, 0])),
+    "loss-of-another-type": training("loss", torch.tensor(3)),
+    "numpy-before-its-words": training("generator numpy position", torch.tensor([-(10**9), 0])),
+    "numpy-beyond-its-words": training("generator numpy position", torch.tensor([10**9, 0])),
+    "numpy-other-words": training("generator numpy keys", torch.full((624,), -1)),
+    "python-beyond-its-words": training("generator python", torch.full((625,), 10**6)),
+    "python-gauss-of-many": training("generator python gauss", torch.zeros(9, dtype=torch.float64)),
+    "momentum-of-another-shape": training("optimizer 0 momentum_buffer", torch.zeros(2)),
+    "buffer-of-nobody": training("buffer \x1b[2J", torch.zeros(2)),
+    "seconds-strange": facts(seconds={"train": 1e12, "\x1b[2J": 1.0}),
+    "seconds-negative": facts(seconds={"train": -1.0}),
+    "kept-of-no-probe": facts(kept_step=77),
+    "marks-unordered": entries(marks=[(0, 0.0), (5, 9.0), (3, 1.0)]),
+    "marks-impossible": entries(marks=[(0, 0.0), (10**12, 1e-300)]),
+    "joules-negative": entries(joules=-1e300),
+    "record-of-another": recorded(id="another"),
+    "record-elsewhere": recorded(artefacts={"weights": "../../etc/passwd"}),
+    "record-with-huge-scores": recorded(scores={"clean": Score(correct=1, total=2**63 - 1)}, steps=2**63 - 1),
+    "history-of-other-looks": recorded(
+        history=[Probe(epoch=1, step=1, train_seconds=0, lr=0, loss=None, scores={"other": Score(correct=1, total=2)})]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_states(answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str) -> None:
+    """Whoever can seal a state can write any: it need not come to the same, but it must end in one line or a result."""
+    folder, spec, _ = left_off
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    FORGERIES[name](tmp_path / "results", spec.id)
+    answer("resume", spec.id, "--calibration", "0", "-q")
+
+
+RECORDS = {
+    "method-gone": lambda found: found["spec"].update(method="nowhere.py"),
+    "method-evil": lambda found: found["spec"].update(method="../../evil.py"),
+    "dataset-gone": lambda found: found["spec"].update(dataset="nowhere.npz"),
+    "hyper-unknown": lambda found: found["spec"]["hyper"].update(evil=1),
+    "epochs-huge": lambda found: found["spec"].update(epochs=10**9),
+    "batch-huge": lambda found: found["spec"].update(batch_size=10**9),
+    "id-another": lambda found: found.update(id="another"),
+    "id-path": lambda found: found.update(id="../evil"),
+    "artefact-elsewhere": lambda found: found.update(artefacts={"weights": "/etc/passwd"}),
+    "finished-without-weights": lambda found: found["budget"].update(stopped_by="epochs"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_strange_records(resume: Callable[..., None], name: str) -> None:
+    def disturb(results: Path, run_id: str) -> None:
+        path = results / f"{run_id}.json"
+        found = json.loads(path.read_bytes())
+        RECORDS[name](found)
+        path.write_text(json.dumps(found))
+
+    resume(disturb)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/", "nowhere", "../results", "a" * 5000, "\x1b[2J", "\0", "nowhere.json", "data.npz"]
+)
+def test_names_of_no_run(answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str) -> None:
+    shutil.copytree(left_off[0], tmp_path, dirs_exist_ok=True)
+    answer("resume", name, "-q", refused=True)
