@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from fatbench.errors import UsageError
 from fatbench.runner.bench import set_up
-from tests.runner.test_resume import PER_EPOCH, assert_alike, leave_off
+from tests.runner.test_resume import FEW, FEW_PER_EPOCH, PER_EPOCH, assert_alike, leave_off
 from tests.runner.test_runner import make_spec, run, weights
 
 ADD_ONS = [
@@ -24,18 +24,20 @@ names = [" ".join(one) for one in ADD_ONS]
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("add_on", ADD_ONS, ids=names)
 def test_a_run_with_it_goes_on_bit_for_bit(tmp_path: Path, add_on: dict[str, object], engine: str) -> None:
-    spec = make_spec("bs-trades", epochs=3, engine=engine, evaluate=["clean"], **add_on)
+    spec = make_spec("bs-trades", epochs=3, engine=engine, evaluate=["clean"], **FEW, **add_on)
     run(spec, output=tmp_path / "a")
-    leave_off(spec, tmp_path / "b", PER_EPOCH + 3)
-    leave_off(spec, tmp_path / "b", PER_EPOCH + 2, resume=True)
+    leave_off(spec, tmp_path / "b", FEW_PER_EPOCH + 3)
+    leave_off(spec, tmp_path / "b", FEW_PER_EPOCH + 2, resume=True)
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
 @pytest.mark.parametrize("add_on", ADD_ONS, ids=names)
 def test_it_makes_another_model_and_another_run(tmp_path: Path, add_on: dict[str, object]) -> None:
-    plain = make_spec("fgsm-rs", epochs=2, evaluate=[], **({"precision": "bf16"} if "precision" in add_on else {}))
-    spec = make_spec("fgsm-rs", epochs=2, evaluate=[], **add_on)
+    plain = make_spec(
+        "fgsm-rs", epochs=2, evaluate=[], **FEW, **({"precision": "bf16"} if "precision" in add_on else {})
+    )
+    spec = make_spec("fgsm-rs", epochs=2, evaluate=[], **FEW, **add_on)
     assert plain.id != spec.id
     without, with_it = run(plain, output=tmp_path), run(spec, output=tmp_path)
     assert not torch.equal(weights(tmp_path, without)["net.0.weight"], weights(tmp_path, with_it)["net.0.weight"])

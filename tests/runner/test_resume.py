@@ -23,6 +23,8 @@ from fatbench.training.loop import Pulse
 from tests.runner.test_runner import make_spec, run, weights
 
 PER_EPOCH = 1200 // 128
+FEW = {"limit_train": 512, "batch_size": 64}  # images, for what is done to every method
+FEW_PER_EPOCH = 8
 
 
 class AfterBatches(Stop):
@@ -89,9 +91,9 @@ def test_every_method_goes_on_bit_for_bit_from_any_batch(tmp_path: Path, method:
     cheap = {"pgd-at": ["steps=2"], "trades": ["steps=2"], "mart": ["steps=2"], "free-at": ["replays=4"]}.get(
         method, []
     )
-    spec = make_spec(method, epochs=3, engine=engine, hyper=cheap, evaluate=["clean"])
+    spec = make_spec(method, epochs=2, engine=engine, hyper=cheap, evaluate=["clean"], **FEW)
     run(spec, output=tmp_path / "a")
-    batches = 3 * PER_EPOCH // (4 if method == "free-at" else 1)
+    batches = 2 * FEW_PER_EPOCH // (4 if method == "free-at" else 1)
     first = random.Random(f"{method} {engine}").randrange(1, batches - 1)
     leave_off(spec, tmp_path / "b", first)
     stopped = load(tmp_path / "b" / f"{spec.id}.json")

@@ -16,10 +16,9 @@ from fatbench import methods, presets
 from fatbench.record import load
 from fatbench.runner.bench import set_up
 from fatbench.training.averaging import WeightAverage
+from tests.methods import EPS, first_loss, make_batches, make_context, same, smooth_net, trained, wavy_net
 from tests.runner.test_resume import scripted
 from tests.runner.test_runner import make_spec, run
-
-from . import EPS, first_loss, make_batches, make_context, same, smooth_net, trained
 
 
 def test_1_the_seed_decides_the_initial_weights() -> None:
@@ -122,8 +121,6 @@ def test_9_aaers_second_weight_is_inert_only_where_it_is_asked_to_be() -> None:
     """There it is inert without a word."""
     hyper = methods.describe("aaer").hyper
     assert "without effect while detach_ce" in hyper["lambda2"].meaning
-    from . import wavy_net
-
     published = [trained("aaer", wavy_net, lambda2=weight) for weight in (0.0, 8.0)]
     meant = [trained("aaer", wavy_net, lambda2=weight, detach_ce=False) for weight in (0.0, 8.0)]
     assert same(*published)
