@@ -132,6 +132,14 @@ def kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
 
 
+def smoothing_leaving(mass: float, classes: int) -> float:
+    """Return the label smoothing, as torch defines it, that leaves the probability `mass` to the true class.
+
+    torch spreads its share over all classes, the true one among them; papers that name a factor mean this mass.
+    """
+    return (1.0 - mass) * classes / (classes - 1)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model in eval mode (batch norm uses its running statistics), then every module back as it was.

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fatbench.interface import Batch, Context, Losses
-from fatbench.ops import shared_input_gradient
+from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 TRAINS_OUTSIDE = "the start is part of the loss, and it is not clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
@@ -49,8 +49,7 @@ def fgsm_mep(
     direction = torch.where(fresh, 0.0, directions[ids].to(x))
 
     def smoothed(logits: Tensor) -> Tensor:
-        classes = logits.shape[1]
-        smoothing = ctx.smoothing or (1.0 - true_mass) * classes / (classes - 1)
+        smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
         return F.cross_entropy(logits, y, label_smoothing=smoothing)
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:

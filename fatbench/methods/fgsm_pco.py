@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fatbench.interface import Batch, Context, Losses
-from fatbench.ops import shared_input_gradient
+from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 REACH = 1.5  # `stretch` of the step
 TRAINS_OUTSIDE = "neither the start nor the mixture is clamped to the box, as in the authors' code"
@@ -45,8 +45,7 @@ def fgsm_pco(
     start = x + ctx.ball.eps * torch.where(seen[ids].view(-1, 1, 1, 1) == 0, corner, offsets[ids].to(x))
 
     def smoothed(logits: Tensor) -> Tensor:
-        classes = logits.shape[1]
-        smoothing = ctx.smoothing or (1.0 - true_mass) * classes / (classes - 1)
+        smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
         return F.cross_entropy(logits, y, label_smoothing=smoothing)
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:

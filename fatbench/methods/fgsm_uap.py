@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fatbench.interface import Batch, Context, Losses
-from fatbench.ops import shared_input_gradient
+from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 
 def fgsm_uap(
@@ -42,26 +42,21 @@ def fgsm_uap(
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(z)
-        return F.cross_entropy(logits, y, label_smoothing=_smoothing(true_mass, logits)), logits
+        return F.cross_entropy(logits, y, label_smoothing=smoothing_leaving(true_mass, logits.shape[1])), logits
 
     # How many classes there are is first known from logits; until then the perturbations are zero.
     start = ctx.ball.project(x + ctx.buffers["uap"][row], x) if "uap" in ctx.buffers else x
     gradient, before = shared_input_gradient(loss, start)
     logits = model(ctx.ball.step(start, gradient, alpha, x))
-    smoothing = ctx.smoothing or _smoothing(true_mass, logits)
+    smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
     uaps = x.new_empty(logits.shape[1] if per_class else 1, *x.shape[1:])
     uap, momentum = ctx.buffer("uap", like=uaps), ctx.buffer("momentum", like=uaps)
     yield F.cross_entropy(logits, y, label_smoothing=smoothing) + weight * F.mse_loss(logits, before)
 
     members = (row == torch.arange(len(uap), device=row.device).view(-1, 1)).to(gradient)
     count = members.sum(1, keepdim=True)
-    mean = members / count.clamp_min(1.0) @ (gradient / gradient.abs().sum()).flatten(1)
+    length = gradient.abs().sum().clamp_min(torch.finfo(x.dtype).tiny)  # of the batch's, as the authors have it
+    mean = members / count.clamp_min(1.0) @ (gradient / length).flatten(1)
     met = (count > 0).view(-1, 1, 1, 1)
     momentum.copy_(torch.where(met, mean.view_as(uap) + decay * momentum, momentum))
     uap.copy_(torch.where(met, (uap + radius * momentum.sign()).clamp(-radius, radius), uap))
-
-
-def _smoothing(true_mass: float, logits: Tensor) -> float:
-    """The label smoothing, as torch defines it, that leaves `true_mass` to the true class."""
-    classes = logits.shape[1]
-    return (1.0 - true_mass) * classes / (classes - 1)

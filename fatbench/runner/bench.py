@@ -20,6 +20,7 @@ from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.methods._source import Description
 from fatbench.models.classifier import Classifier
+from fatbench.ops import smoothing_leaving
 from fatbench.record import DataInfo
 from fatbench.spec import RunSpec
 from fatbench.threat import Ball, make_ball
@@ -78,8 +79,7 @@ class Bench(Candidate):
         """Label smoothing as torch defines it, of which the spec states what is left to the true class."""
         if self.spec.label_smoothing is None:
             return 0.0
-        classes = self.dataset.num_classes
-        return (1 - self.spec.label_smoothing) * classes / (classes - 1)
+        return smoothing_leaving(self.spec.label_smoothing, self.dataset.num_classes)
 
     def training(self) -> Training:
         """The training that the spec asks for, not begun; `prepare` warms its engine up."""
