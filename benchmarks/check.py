@@ -19,7 +19,7 @@ from fatbench.errors import FatbenchError
 from fatbench.runner.timing import Contender
 
 OK, SLOWER, NO_BASELINE = 0, 3, 5
-SECONDS = 40.0  # of measuring
+SECONDS = 100.0  # of measuring: two for each of fifty lanes
 _REPEATS = 3  # of everything, set-up included, for a baseline
 
 Build = Callable[[Sequence[str], torch.device], Mapping[str, Contender]]
