@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--update", action="store_true", help="write the baseline instead of comparing with it")
     parser.add_argument("--baseline", type=Path, help="file [default: benchmarks/baseline-KIND.json of this machine]")
     parser.add_argument("--method", action="append", help="only this one; repeatable")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring all lanes once [default: 40]")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring all lanes once [default: 100]")
     return parser
 
 
