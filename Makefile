@@ -46,7 +46,8 @@ results: .venv/installed
 	$(BIN)/python -m scripts.results
 
 readme: .venv/installed
-	$(BIN)/python scripts/readme.py
+	$(BIN)/python -m scripts.readme
+	$(BIN)/python -m scripts.orderings
 
 # The contract on every method, and the table of docs/methods.md.
 check-methods: .venv/installed

@@ -33,6 +33,7 @@ def _commands() -> Iterator[object]:
 
 NET = """
 from torch import nn
+from scripts import orderings, readme
 
 
 def make(num_classes, in_channels, image_size):
@@ -86,11 +87,11 @@ def test_make_demo_runs_exactly_the_promised_command() -> None:
 
 
 def test_the_table_is_the_committed_records() -> None:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from readme import BEGIN, END, table
-    finally:
-        sys.path.pop(0)
-    shown = README.split(BEGIN)[1].split(END)[0]
-    assert shown.strip() == table().strip(), "run `make readme`"
+    shown = README.split(readme.BEGIN)[1].split(readme.END)[0]
+    assert shown.strip() == readme.table().strip(), "run `make readme`"
     assert "bs-trades" in shown
+
+
+def test_the_orders_of_methods_are_those_of_the_committed_records() -> None:
+    shown = orderings.DOCUMENT.read_text().split(orderings.BEGIN)[1].split(orderings.END)[0]
+    assert shown.strip() == orderings.section().strip(), "run `make readme`"
