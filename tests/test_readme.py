@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fatbench.cli import main
+from scripts import orderings, readme
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
