@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fatbench.errors import UsageError
+
 _weights_constant: ContextVar[bool] = ContextVar("weights_constant", default=False)
 _tape: ContextVar["Tape | None"] = ContextVar("tape", default=None)
 
@@ -136,7 +138,15 @@ def smoothing_leaving(mass: float, classes: int) -> float:
     """Return the label smoothing, as torch defines it, that leaves the probability `mass` to the true class.
 
     torch spreads its share over all classes, the true one among them; papers that name a factor mean this mass.
+
+    Raises:
+        UsageError: it is no more than each other class gets: such labels would teach the wrong class.
     """
+    if mass * classes <= 1:
+        raise UsageError(
+            f"a true class's probability of {mass:g} is no more than the other {classes - 1} get: "
+            f"choose one above {1 / classes:.3g}"
+        )
     return (1.0 - mass) * classes / (classes - 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from fatbench import data, methods, models, presets
 from fatbench.cli import recipes
 from fatbench.errors import UsageError
+from fatbench.methods._misfit import refuse_misfit
 from fatbench.regular import is_folder, is_there, read_regular
 from fatbench.spec import EvaluationRequest, RunSpec, build_spec, parse_request, parse_seconds
 
@@ -59,8 +60,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
         seeds = _seeds(request.seeds)
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
-        if specs[-1].norm not in description.norms:
-            raise UsageError(f"{description.name} is defined for --norm {', '.join(description.norms)} only")
+        refuse_misfit(description, specs[-1])
     return specs
 
 

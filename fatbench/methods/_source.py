@@ -70,6 +70,11 @@ class Description:
         return str(self.constants.get("NOT_COMPILABLE", ""))
 
     @property
+    def several_updates(self) -> str:
+        """Why a batch is worth several optimiser steps that cannot be taken apart, or "" when it is worth one."""
+        return str(self.constants.get("SEVERAL_UPDATES", ""))
+
+    @property
     def smooths(self) -> bool:
         """Whether its loss heeds `ctx.smoothing`: without, --label-smoothing would change nothing."""
         nodes = ast.walk(ast.parse(self.source))

@@ -31,7 +31,8 @@ def fgsm_mep(
         reset: passes over the data between fresh starts, from a random corner of the ball; 0: one each time (10 in the
             authors' CIFAR-100 script).
         mse: weight of the mean squared distance between the logits before and after the step.
-        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it.
+        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it in the
+            loss, not in the attack.
 
     Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, adversarial). Memory: two
         images, and a number, for each training image.
@@ -46,20 +47,20 @@ def fgsm_mep(
     fresh = (born[ids] < period).view(-1, 1, 1, 1)
     corner = min(alpha, 1.0) * ctx.ball.sample(x).sign()
     start = x + ctx.ball.eps * torch.where(fresh, corner, offsets[ids].to(x))
-    direction = torch.where(fresh, 0.0, directions[ids].to(x))
+    direction = directions[ids].to(x).masked_fill(fresh, 0.0)
 
-    def smoothed(logits: Tensor) -> Tensor:
-        smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
-        return F.cross_entropy(logits, y, label_smoothing=smoothing)
+    def smoothed(logits: Tensor, given: float) -> Tensor:
+        own = smoothing_leaving(true_mass, logits.shape[1])
+        return F.cross_entropy(logits, y, label_smoothing=given or own)
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(z)
-        return smoothed(logits), logits
+        return smoothed(logits, 0.0), logits
 
     gradient, before = shared_input_gradient(loss, start)
     x_adv = ctx.ball.step(start, gradient, alpha, x)
     after = model(x_adv)
-    yield smoothed(after) + mse * F.mse_loss(after, before)
+    yield smoothed(after, ctx.smoothing) + mse * F.mse_loss(after, before)
 
     length = gradient.abs().sum().clamp_min(torch.finfo(x.dtype).tiny)  # of the batch's, as the authors have it
     direction = gradient / length + decay * direction

@@ -30,7 +30,8 @@ def fgsm_pco(
         stretch: how far beyond itself the new perturbation is drawn out in the mixture.
         mse: weight of the difference between two mean squared distances of the new image's logits: from those of the
             last one, and from those of the mixture.
-        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it.
+        true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it in the
+            loss, not in the attack.
 
     Passes: 3 forwards, 4 backwards to inputs, 3 to weights; three batch-norm updates (last, mixture, new). Memory: an
         image, and a number, for each training image.
@@ -44,20 +45,20 @@ def fgsm_pco(
     corner = min(alpha, 1.0) * ctx.ball.sample(x).sign()
     start = x + ctx.ball.eps * torch.where(seen[ids].view(-1, 1, 1, 1) == 0, corner, offsets[ids].to(x))
 
-    def smoothed(logits: Tensor) -> Tensor:
-        smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
-        return F.cross_entropy(logits, y, label_smoothing=smoothing)
+    def smoothed(logits: Tensor, given: float) -> Tensor:
+        own = smoothing_leaving(true_mass, logits.shape[1])
+        return F.cross_entropy(logits, y, label_smoothing=given or own)
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(z)
-        return smoothed(logits), logits
+        return smoothed(logits, 0.0), logits
 
     gradient, last = shared_input_gradient(loss, start)
     x_adv = ctx.ball.step(start, gradient, alpha, x)
     sureness = last.softmax(1).gather(1, y[:, None]).view(-1, 1, 1, 1)  # not detached: the mixture trains it too
     mixture = (1 - sureness) * start + sureness * (x + stretch * (x_adv - x))
     mixed, new = model(mixture), model(x_adv)
-    yield smoothed(mixed) + mse * (F.mse_loss(new, last) - F.mse_loss(new, mixed)).abs()
+    yield smoothed(mixed, ctx.smoothing) + mse * (F.mse_loss(new, last) - F.mse_loss(new, mixed)).abs()
 
     offsets[ids] = ((x_adv - x) / ctx.ball.eps).to(offsets)
     seen[ids] = 1

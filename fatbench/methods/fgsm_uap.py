@@ -27,7 +27,8 @@ def fgsm_uap(
         alpha: step size of the attack, in units of eps.
         uap_eps: radius of the universal perturbation and its step, in units of eps (10/255 at eps 8/255).
         decay: how much of the universal perturbation's momentum each update keeps.
-        true_mass: probability of the true class after label smoothing, in attack and loss; in [0, 1].
+        true_mass: probability of the true class after label smoothing, in attack and loss, in [0, 1];
+            --label-smoothing replaces it in the loss.
         weight: of the mean squared difference between the logits of start and end.
         per_class: one universal perturbation for each class (the authors' FGSM-CUAP).
 

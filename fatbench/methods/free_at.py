@@ -3,6 +3,8 @@ from torch import nn
 
 from fatbench.interface import Batch, Context, Losses
 
+SEVERAL_UPDATES = "every replay's attack is the last replay's update"
+
 
 def free_at(model: nn.Module, batch: Batch, ctx: Context, *, replays: int = 8, alpha: float = 1.0) -> Losses:
     """Free AT: one backward pass serves both players (Shafahi et al., NeurIPS 2019).

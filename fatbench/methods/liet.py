@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fatbench.interface import Batch, Context, Losses
-from fatbench.ops import evaluating, input_gradient_with, kl, shared_input_gradient
+from fatbench.ops import evaluating, input_gradient_with, kl, shared_input_gradient, smoothing_leaving
 
 LEAVES_BOX = "label information is read off grey images, which are near no image of the batch"
 
@@ -28,7 +28,8 @@ def liet(
 
     Args:
         alpha: step size of the attack, in units of eps.
-        true_mass: probability of the true class after label smoothing, in attack and loss; in [0, 1].
+        true_mass: probability of the true class after label smoothing, in attack and loss, in [0, 1];
+            --label-smoothing replaces it in the loss.
         weight: of the Jensen-Shannon divergence between the outputs of start and end, when training ends; it rises
             linearly from zero.
         min_mask: least share of values that start from noise instead, in [0, 1].
@@ -46,7 +47,9 @@ def liet(
     """
     x, y, _ = batch
 
-    def smoothed(logits: Tensor, labels: Tensor, given_away: float) -> Tensor:
+    def smoothed(logits: Tensor, labels: Tensor, given: float = 0.0) -> Tensor:
+        classes = logits.shape[1]
+        given_away = (given or smoothing_leaving(true_mass, classes)) * (classes - 1) / classes
         share = torch.rand_like(logits).scatter(1, labels.view(-1, 1), 0.0)
         target = given_away * share / share.sum(1, keepdim=True).clamp_min(1e-12)  # of two classes, one may draw 0
         return F.cross_entropy(logits, target.scatter(1, labels.view(-1, 1), 1.0 - given_away))
@@ -56,11 +59,11 @@ def liet(
 
     def read(grey: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(grey)
-        return smoothed(logits, turn(logits), 1.0 - true_mass), logits
+        return smoothed(logits, turn(logits)), logits
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(z)
-        return smoothed(logits, y, 1.0 - true_mass), logits
+        return smoothed(logits, y), logits
 
     with evaluating(model):
         gradient, logits = input_gradient_with(read, x.new_full((renewed, *x.shape[1:]), 0.5))
@@ -69,13 +72,12 @@ def liet(
 
     mask, noise = torch.rand_like(x), ctx.ball.sample(x)
     masked = min_mask + (max_mask - min_mask) * x.new_empty(()).uniform_()
-    side = torch.where(x.new_empty(()).uniform_() < 0.5, -1.0, 1.0)
+    side = 1.0 - 2.0 * (x.new_empty(()).uniform_() < 0.5)
     delta = torch.where(mask < masked, noise, ctx.ball.eps * information[y])
     start = ctx.ball.project(x + side * delta, x)
     gradient, before = shared_input_gradient(loss, start)
     logits = model(ctx.ball.step(start, gradient, alpha, x))
 
-    given_away = ctx.smoothing * (logits.shape[1] - 1) / logits.shape[1] or 1.0 - true_mass
     middle = torch.logaddexp(F.log_softmax(before, 1), F.log_softmax(logits, 1))  # of both, up to a constant
     divergence = (kl(before, middle) + kl(logits, middle)).mean() / 2
-    yield smoothed(logits, y, given_away) + weight * ctx.progress.to(x) * divergence
+    yield smoothed(logits, y, ctx.smoothing) + weight * ctx.progress.to(x) * divergence

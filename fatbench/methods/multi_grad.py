@@ -30,6 +30,6 @@ def multi_grad(model: nn.Module, batch: Batch, ctx: Context, *, starts: int = 3,
     for _ in range(starts):
         start = ctx.ball.project(x + ctx.ball.sample(x), x)
         votes += input_gradient(loss, start).sign()
-    agreed = torch.where(votes.abs() == starts, votes, 0.0)
+    agreed = votes.masked_fill(votes.abs() < starts, 0.0)
     x_adv = ctx.ball.step(x, agreed, alpha, x)
     yield F.cross_entropy(model(x_adv), y, label_smoothing=ctx.smoothing)

@@ -33,8 +33,8 @@ def ssat(model: nn.Module, batch: Batch, ctx: Context, *, checkpoints: int = 3, 
     def smallest_that_fools() -> Tensor:
         part = torch.ones_like(x[:, :1, :1, :1])  # the whole, if no other does
         for k in range(checkpoints - 1, 0, -1):
-            part = torch.where(fooled(model(x + k / checkpoints * delta)), k / checkpoints, part)
-        return torch.where(fooled(logits), 0.0, part)  # wrong under the noise already: the image as it is
+            part = part.masked_fill(fooled(model(x + k / checkpoints * delta)), k / checkpoints)
+        return part.masked_fill(fooled(logits), 0.0)  # wrong under the noise already: the image as it is
 
     with evaluating(model):
         start = ctx.ball.project(x + ctx.ball.sample(x), x)

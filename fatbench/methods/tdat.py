@@ -29,7 +29,8 @@ def tdat(
         batch_momentum: how much of the carried perturbation each batch keeps, in [0, 1]. 0 carries the last one as it
             is, which is what the authors' code does; 0.75 is what it is told to do.
         beta: scale of the true class's mass, beta tan(1 - progress): at first 0.93, halfway 0.33.
-        floor: below which the mass does not fall (0.05 for CIFAR-100); it wants to be above one over classes.
+        floor: below which the mass does not fall (0.05 for CIFAR-100), nor below one over classes;
+            --label-smoothing replaces it in the loss.
         weight: of the squared difference between the logits of start and end (0.6 in the authors' README command; 0.65
             is their argparse default, and 0.05 what they logged for CIFAR-100).
 
@@ -41,7 +42,10 @@ def tdat(
     """
     x, y, _ = batch
     delta = ctx.buffer("delta", like=x)
-    mass = (beta * torch.tan(1.0 - ctx.progress.to(x))).clamp_min(floor)
+    relaxing = beta * torch.tan(1.0 - ctx.progress.to(x))
+
+    def mass(logits: Tensor) -> Tensor:
+        return relaxing.clamp_min(max(floor, 1.0 / logits.shape[1]))
 
     def relaxed(logits: Tensor, smoothing: Tensor | float) -> Tensor:
         hard, even = F.cross_entropy(logits, y), F.cross_entropy(logits, y, label_smoothing=1.0)
@@ -49,12 +53,12 @@ def tdat(
 
     def loss(z: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(z)
-        return relaxed(logits, (1.0 - mass) * logits.shape[1] / (logits.shape[1] - 1)), logits
+        return relaxed(logits, (1.0 - mass(logits)) * logits.shape[1] / (logits.shape[1] - 1)), logits
 
     gradient, before = shared_input_gradient(loss, x + delta)
     x_adv = ctx.ball.step(x + delta, gradient, alpha, x)
     logits = model(x_adv)
     confidence = before.softmax(1).gather(1, y.view(-1, 1)).squeeze(1)
     apart = (torch.tanh(1.0 - confidence) * (logits - before).square().sum(1)).mean()
-    yield relaxed(logits, ctx.smoothing or 1.0 - mass) + weight * apart
+    yield relaxed(logits, ctx.smoothing or 1.0 - mass(logits)) + weight * apart
     delta.lerp_(x_adv - x, 1.0 - batch_momentum)

@@ -1,6 +1,5 @@
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +32,6 @@ def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float =
     gradient = input_gradient(loss, start)
     sizes = gradient.abs().flatten(1)
     threshold = sizes.kthvalue(math.ceil(quantile * (sizes.shape[1] - 1)) + 1, dim=1).values
-    large = torch.where(gradient.abs() < threshold.view(-1, 1, 1, 1), 0.0, gradient)
+    large = gradient.masked_fill(gradient.abs() < threshold.view(-1, 1, 1, 1), 0.0)
     x_adv = ctx.ball.step(start, large, alpha, x)
     yield F.cross_entropy(model(x_adv), y, label_smoothing=ctx.smoothing)

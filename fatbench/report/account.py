@@ -42,6 +42,10 @@ def _checkpoint(record: Record) -> Iterator[Line]:
 def _recipe(record: Record) -> Iterator[Line]:
     spec = record.spec
     yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.rate_shape}, seed {spec.seed}"
+    said = {"the true class keeps": spec.label_smoothing, "ema": spec.ema, "swa from": spec.swa, "awp": spec.awp}
+    add_ons = [f"{name} {value:g}" for name, value in said.items() if value is not None]
+    if add_ons:
+        yield "added", ", ".join(add_ons)
     stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
     yield "budget", f"{spec.budget}{stopped}"
     if record.target:

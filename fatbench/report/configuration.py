@@ -14,8 +14,8 @@ _NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "lim
 _NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
 _NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
 _OF_THE_TRAINER = {"lr", "schedule", "milestones", "peak", "momentum", "weight_decay", "pad", "flip"}  # equal footing
-_ADD_ONS = {"label_smoothing", "ema", "swa", "awp"}  # a row without says nothing of them
-_OF_THE_TRAINER |= _ADD_ONS
+_ADD_ONS = ("label_smoothing", "ema", "swa", "awp")  # a row without says nothing of them
+_OF_THE_TRAINER |= set(_ADD_ONS)
 _OF_TRAINING = _OF_THE_TRAINER | {"without", "compile", "target", "on_overfitting", "select", "select_on"}
 _HASHES = {"source", "model_source", "checkpoint"}
 _ABSENT = object()
@@ -82,8 +82,9 @@ def _differing(namesakes: Sequence[Configuration]) -> list[str]:
 
 
 def _label(one: Configuration, fields: Sequence[str]) -> str:
-    said = [field for field in fields if field in one and not (field in _ADD_ONS and one[field] is None)]
-    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in said)])
+    added = [field for field in _ADD_ONS if one.get(field) is not None]  # said always: they are no part of the method
+    said = [field for field in fields if field in one and field not in _ADD_ONS]
+    return " ".join([names(one)[0], *(_setting(field, one[field]) for field in (*said, *added))])
 
 
 def _setting(field: str, value: Value) -> str:

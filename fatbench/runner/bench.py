@@ -18,7 +18,7 @@ from fatbench.evaluation.measuring import seed_everything
 from fatbench.evaluation.scores import Exam
 from fatbench.interface import Context
 from fatbench.methods import Method
-from fatbench.methods._source import Description
+from fatbench.methods._misfit import refuse_misfit
 from fatbench.models.classifier import Classifier
 from fatbench.ops import smoothing_leaving
 from fatbench.record import DataInfo
@@ -143,7 +143,7 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
         method = methods.load(spec.method, **spec.hyper)
         if spec.method_source not in (None, method.description.sha256):
             raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
-        _check_method(method.description, spec)
+        refuse_misfit(method.description, spec)
         if spec.awp is not None:
             method = perturbed(method, spec.awp)
         dataset = data.load(
@@ -183,16 +183,6 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> Bench:
         loader=loader,
         room=room_for_memory(device),
     )
-
-
-def _check_method(method: Description, spec: RunSpec) -> None:
-    """Raise where the method is not made for what the spec asks of it."""
-    if spec.norm not in method.norms:
-        raise UsageError(f"{method.name} is defined for --norm {', '.join(method.norms)} only")
-    if spec.compile and method.not_compilable:
-        raise UsageError(f"--compile: {method.name} cannot be compiled: {method.not_compilable}")
-    if spec.label_smoothing is not None and not method.smooths:
-        raise UsageError(f"--label-smoothing: {method.name} does not use ctx.smoothing, so it would change nothing")
 
 
 def data_info(dataset: Dataset) -> DataInfo:

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,11 +167,12 @@ class Training:
             self._count(self.captured.updates)
         else:
             self._set_pace()
-            for _ in self._updates(plan):
-                self._count(1)
-                if self._spent:
-                    break
-                self._set_pace()
+            with closing(self._updates(plan)) as updates:
+                for _ in updates:
+                    self._count(1)
+                    if self._spent:
+                        break
+                    self._set_pace()
         if self.steps == before:
             raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
         if self.pacer is not None:
@@ -206,17 +207,30 @@ class Training:
         }
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def _updates(self, plan: Plan) -> Iterator[None]:
+    def _updates(self, plan: Plan) -> Generator[None]:
         """Take the optimiser steps that the method makes of the batch that `plan` asks for, one at a time."""
         self.ctx.view = self.loader.view(plan)
-        for loss in self.method(self.model, self.loader.gather(plan), self.ctx):
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.after_step()
-            self.loss_sum.add_(loss.detach())
-            yield
+        losses = self.method(self.model, self.loader.gather(plan), self.ctx)
+        stepped = False
+        try:
+            for loss in losses:
+                if stepped:
+                    self._average()
+                self.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                self.loss_sum.add_(loss.detach())
+                stepped = True
+                yield
+        finally:  # the budget may end in the midst; a method that has moved the weights (--awp) takes that back first
+            cast(Generator[Tensor], losses).close()
+            if stepped:
+                self._average()
+
+    def _average(self) -> None:
+        """Take the weights of the last step into their average."""
+        if self.average is not None:
+            self.average.after_step()
 
     def _count(self, steps: int) -> None:
         self.steps += steps

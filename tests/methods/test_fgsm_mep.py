@@ -49,11 +49,11 @@ def test_a_batch_without_any_gradient_leaves_the_memory_finite():
     assert ctx.buffers["offsets"].isfinite().all()
 
 
-def test_the_trainers_label_smoothing_replaces_its_own():
+def test_the_trainers_label_smoothing_replaces_its_own_in_the_loss():
     batch, losses = make_batches(1)[0], []
     for smoothing, mass in ((0.0, 0.8), (0.3, 0.6), (0.3, 1.0)):
         ctx = make_context("linf")
         ctx.smoothing = smoothing  # 0.3 of three classes leaves 0.8 to the true one
         torch.manual_seed(5)
-        losses.append(next(methods.load("fgsm-mep", true_mass=mass)(smooth_net(), batch, ctx)).detach())
+        losses.append(next(methods.load("fgsm-mep", alpha=0.0, true_mass=mass)(smooth_net(), batch, ctx)).detach())
     torch.testing.assert_close(losses[1:], losses[:1] * 2)

@@ -2,8 +2,8 @@
 
 The script's momentum is the perturbation itself, whatever --batch-m says: `delta = momentum` gives one tensor two
 names, and the average is overwritten by delta besides. So it is with batch_momentum 0; otherwise the average is kept.
-Three deviations, shared with fatbench: the perturbation begins as zero, labels relax with progress instead of epochs,
-and the 1.0000001 from which confidence is subtracted is 1.
+Four deviations, shared with fatbench: the perturbation begins as zero, labels relax with progress instead of epochs,
+the true class never gets less than the others, and the 1.0000001 from which confidence is subtracted is 1.
 """
 
 import torch
@@ -41,10 +41,10 @@ def train(
     model.train()
     for number, (x, y, _) in enumerate(batches):
         progress = torch.tensor(number / len(batches)).item()  # rounded to float32, as the trainer's is
-        gamma = max(torch.tan(torch.tensor(1 - progress, dtype=x.dtype)).item() * beta, floor)
-
         delta = start.clone().requires_grad_()
         ori_output = model(x + delta)
+        gamma = torch.tan(torch.tensor(1 - progress, dtype=x.dtype)).item() * beta
+        gamma = max(gamma, floor, 1 / ori_output.shape[1])
         relaxed = label_relaxation(y, gamma, ori_output.shape[1], x.dtype)
         x_grad = torch.autograd.grad(nn_cross_entropy(ori_output, relaxed), delta, retain_graph=True)[0]
         delta = torch.clamp(delta.detach() + alpha * eps * torch.sign(x_grad), -eps, eps)

@@ -1,12 +1,17 @@
 """What the trainer adds to any method: whole runs with averaged weights, perturbed weights and smoothed labels."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 
 from fatbench.errors import UsageError
+from fatbench.report import comparison
+from fatbench.report.loaded import Run
+from fatbench.report.panel import panel
 from fatbench.runner.bench import set_up
 from tests.runner.test_resume import FEW, FEW_PER_EPOCH, PER_EPOCH, assert_alike, leave_off
 from tests.runner.test_runner import make_spec, run, weights
@@ -79,7 +84,11 @@ def test_what_the_true_class_keeps_is_exact() -> None:
 @pytest.mark.parametrize(
     ("method", "flags", "message"),
     [
-        ("free-at", {"awp": 0.01}, "--awp goes with methods that take one step per batch; free-at takes several"),
+        (
+            "free-at",
+            {"awp": 0.01},
+            "--awp: free-at takes several steps of a batch: every replay's attack is",
+        ),
         ("standard", {"label_smoothing": 0.1}, "--label-smoothing 0.1 leaves the true class no more than the other 9"),
         ("standard", {"ema": 0.9, "swa": 0.5}, "one average of the weights is scored: --ema or --swa"),
         ("standard", {"ema": 1.5}, "--ema is less than 1.0, not 1.5"),
@@ -96,6 +105,29 @@ def test_a_method_that_does_not_heed_smoothing_is_refused(tmp_path: Path) -> Non
         "import torch.nn.functional as F\n\n\ndef mine(model, batch, ctx):\n"
         '    """Mine."""\n    yield F.cross_entropy(model(batch.x), batch.y)\n'
     )
-    spec = make_spec(str(tmp_path / "mine.py"), evaluate=[], label_smoothing=0.8)
     with pytest.raises(UsageError, match=r"--label-smoothing: mine does not use ctx\.smoothing"):
-        run(spec, output=tmp_path)
+        make_spec(str(tmp_path / "mine.py"), evaluate=[], label_smoothing=0.8)
+
+
+def test_the_average_is_of_weights_as_they_are_between_batches_and_not_of_perturbed_ones() -> None:
+    training = set_up(make_spec("fgsm", awp=0.3, ema=0.5, **FEW), None, download=False).training()
+    assert training.average is not None
+    expected = [parameter.detach().clone() for parameter in training.model.parameters()]
+    for n in range(4):
+        training.step_through_batch()
+        keep = min(0.5, (1 + n) / (10 + n))
+        now = [parameter.detach() for parameter in training.model.parameters()]
+        expected = [keep * one + (1 - keep) * weight for one, weight in zip(expected, now, strict=True)]
+    taken, *averages = training.average.state().values()
+    assert taken == 4
+    for average, wanted in zip(averages, expected, strict=True):
+        torch.testing.assert_close(average, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_added_thing_is_named_wherever_the_result_is(tmp_path: Path) -> None:
+    record = run(make_spec("fgsm-rs", evaluate=["clean"], ema=0.9, awp=0.01, label_smoothing=0.8), output=tmp_path)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(panel(record, None))
+    assert "the true class keeps 0.8, ema 0.9, awp 0.01" in console.file.getvalue()  # type: ignore[attr-defined]
+    (group,) = comparison.compare([Run(record)])
+    assert [row.label for row in group.rows] == ["fgsm-rs label_smoothing=0.8 ema=0.9 awp=0.01"]
