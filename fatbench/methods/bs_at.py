@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, kl
 
+NORMS = ("linf", "l2")
+
 
 def bs_at(
     model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 1, alpha: float = 1.0, gamma: float = 1.0
@@ -22,6 +24,7 @@ def bs_at(
     Passes: steps + 2 forwards, steps + 2 backwards to inputs, 1 to weights; one batch-norm update (adversarial).
     Differences: our own combination, so there is no authors' code. The initialising step and eval mode during the
         attack are those of bs-trades; attack and loss are cross-entropy, the loss on adversarial images only.
+        L2 is our extension too: both steps follow the gradient's direction.
     """
     x, y, _ = batch
 

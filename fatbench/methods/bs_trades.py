@@ -5,6 +5,8 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, input_gradient_with, kl
 
+NORMS = ("linf", "l2")
+
 
 def bs_trades(
     model: nn.Module,
@@ -30,6 +32,7 @@ def bs_trades(
     Passes: steps + 3 forwards, steps + 3 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: the authors run the clean forward and the forward of the initialising step apart; input and mode are
         the same, so here they are one. Noise is drawn on the device, theirs on the CPU. eps is the run's, theirs 0.031.
+        L2 is our extension: both steps follow the gradient's direction.
     """
     x, y, _ = batch
     with evaluating(model):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, kl
 
+NORMS = ("linf", "l2")
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
 
 
@@ -21,7 +22,8 @@ def fast_trades(
         beta: weight of the divergence.
 
     Passes: steps + 3 forwards, steps + 2 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
-    Differences: the forward that the authors' script adds after the attack for its log is left out.
+    Differences: the forward that the authors' script adds after the attack for its log is left out. L2 is our
+        extension: noise of uniform direction and length, and steps along the gradient's direction.
     """
     x, y, _ = batch
     x_adv = x + ctx.ball.sample(x)

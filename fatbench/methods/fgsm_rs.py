@@ -4,6 +4,8 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+NORMS = ("linf", "l2")
+
 
 def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25) -> Losses:
     """FGSM-RS, "Fast AT": one step from a uniformly random start (Wong, Rice & Kolter, ICLR 2020).
@@ -16,7 +18,8 @@ def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25
 
     Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: the authors' script computes weight gradients in the attack and discards them; here they are not
-        computed. The result is the same.
+        computed. The result is the same. L2 is our extension: noise of uniform direction and length, and a step along
+        the gradient's direction.
     """
     x, y, _ = batch
 

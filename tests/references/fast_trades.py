@@ -1,6 +1,7 @@
 """Naive twin of `fast-trades`: `trades_fast.py` of BackwardSmoothing (reference/methods.md 2.5).
 
-The script's diagnostic forward after the attack is left out: the loss alone runs in train mode.
+The script's diagnostic forward after the attack is left out: the loss alone runs in train mode. L2 is not in the
+script: a normal direction of uniform length, steps along the normalised gradient, then the box before the ball.
 """
 
 import torch
@@ -10,19 +11,40 @@ SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5}
 PASSES = (4, 3, 2)  # forward, to inputs, to weights; per update at the defaults
 
 
-def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta):
+def lengths(v):
+    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
+
+
+def random_start(x, radius, norm):
+    delta = torch.zeros_like(x)
+    if norm == "linf":
+        return delta.uniform_(-radius, radius)
+    delta.normal_()
+    r = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype).uniform_(0, radius)
+    return delta / lengths(delta) * r
+
+
+def step(x_adv, x_natural, grad, step_size, epsilon, norm):
+    if norm == "linf":
+        x_adv = x_adv.detach() + step_size * torch.sign(grad)
+        x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
+        return torch.clamp(x_adv, 0.0, 1.0)
+    x_adv = x_adv.detach() + step_size * grad / lengths(grad)
+    delta = torch.clamp(x_adv, 0.0, 1.0) - x_natural
+    return x_natural + torch.where(lengths(delta) > epsilon, delta * epsilon / lengths(delta), delta)
+
+
+def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, norm):
     criterion_kl = torch.nn.KLDivLoss(reduction="sum")
     model.eval()
     batch_size = len(x_natural)
-    x_adv = x_natural.detach() + torch.zeros_like(x_natural).uniform_(-epsilon, epsilon)
+    x_adv = x_natural.detach() + random_start(x_natural, epsilon, norm)
     nat_probs = F.softmax(model(x_natural), dim=1).detach()
     for _ in range(perturb_steps):
         x_adv.requires_grad_()
         loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), nat_probs)
         grad = torch.autograd.grad(loss_kl, [x_adv])[0]
-        x_adv = x_adv.detach() + step_size * torch.sign(grad.detach())
-        x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
-        x_adv = torch.clamp(x_adv, 0.0, 1.0)
+        x_adv = step(x_adv, x_natural, grad, step_size, epsilon, norm)
     model.train()
     logits = model(x_natural)
     adv_logits = model(x_adv.detach())
@@ -31,11 +53,11 @@ def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, bet
     return loss_natural + beta * loss_robust
 
 
-def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=6.0):
+def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=6.0, norm="linf"):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     model.train()
     for x, y, _ in batches:
-        loss = fast_trades_loss(model, x, y, alpha * eps, eps, steps, beta)
+        loss = fast_trades_loss(model, x, y, alpha * eps, eps, steps, beta, norm)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

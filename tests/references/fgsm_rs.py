@@ -1,4 +1,8 @@
-"""Naive twin of `fgsm-rs`: `train_fgsm.py` of fast_adversarial with --delta-init random (reference/methods.md 2.6)."""
+"""Naive twin of `fgsm-rs`: `train_fgsm.py` of fast_adversarial with --delta-init random (reference/methods.md 2.6).
+
+L2 is not in the script: a normal direction of uniform length, then a step along the normalised gradient, with the box
+before the ball.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +15,35 @@ def clamp(x, lower_limit, upper_limit):
     return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
-def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.25):
+def lengths(v):
+    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
+
+
+def random_start(x, radius, norm):
+    delta = torch.zeros_like(x)
+    if norm == "linf":
+        return delta.uniform_(-radius, radius)
+    delta.normal_()
+    r = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype).uniform_(0, radius)
+    return delta / lengths(delta) * r
+
+
+def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.25, norm="linf"):
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     alpha = alpha * eps
     model.train()
     for x, y, _ in batches:
-        delta = torch.zeros_like(x)
-        delta.uniform_(-eps, eps)
+        delta = random_start(x, eps, norm)
         delta.data = clamp(delta, 0 - x, 1 - x)
         delta.requires_grad = True
         F.cross_entropy(model(x + delta), y).backward()
         grad = delta.grad.detach()
-        delta.data = torch.clamp(delta + alpha * torch.sign(grad), -eps, eps)
-        delta.data = clamp(delta, 0 - x, 1 - x)
+        if norm == "linf":
+            delta.data = torch.clamp(delta + alpha * torch.sign(grad), -eps, eps)
+            delta.data = clamp(delta, 0 - x, 1 - x)
+        else:
+            delta.data = clamp(delta + alpha * grad / lengths(grad), 0 - x, 1 - x)
+            delta.data = torch.where(lengths(delta) > eps, delta / lengths(delta) * eps, delta)
         delta = delta.detach()
         loss = F.cross_entropy(model(x + delta), y)
         opt.zero_grad()
