@@ -183,7 +183,7 @@ def test_what_lies_outside_the_published_range_is_noticed(fatbench: Fatbench) ->
 
 
 @pytest.mark.parametrize("method", methods.names())
-@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "cifar100"])
 def test_defaults_are_never_warned_of(fatbench: Fatbench, method: str, dataset: str) -> None:
     assert not fatbench("run", "-m", method, "-d", dataset, "--dry-run").err
 

@@ -103,6 +103,10 @@ def test_a_recipe_sets_hyper_parameters_that_the_method_has(method: str) -> None
     assert recipe.get("published", {}).keys() <= description.hyper.keys()
 
 
+def test_every_recipe_of_a_method_with_hyper_parameters_has_published_ranges() -> None:
+    assert [method for method in RECIPES if not presets.official(method).get("published")] == ["standard"]
+
+
 @pytest.mark.parametrize("method", RECIPES)
 def test_what_a_recipe_sets_lies_in_its_own_published_range(method: str) -> None:
     recipe = presets.official(method)
