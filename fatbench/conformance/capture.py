@@ -13,7 +13,14 @@ from fatbench.conformance.stage import batches
 from fatbench.conformance.subject import Subject
 
 _aten = torch.ops.aten
-_WAITING = (_aten._local_scalar_dense, _aten.nonzero, _aten.masked_select, _aten.unique_dim, _aten._unique2)
+# A number that the host reads; sizes that depend on values; decompositions and draws that check themselves
+_READS = "_local_scalar_dense equal allclose is_nonzero"
+_SIZES = "nonzero masked_select unique_dim _unique2 unique_consecutive unique_dim_consecutive bincount _to_sparse"
+_VERDICTS = (
+    "_linalg_svd _linalg_eigh linalg_eig linalg_eigvals _linalg_eigvals linalg_lstsq linalg_pinv linalg_matrix_exp "
+    "_linalg_check_errors multinomial"
+)
+_WAITING = tuple(getattr(_aten, name) for name in f"{_READS} {_SIZES} {_VERDICTS}".split())
 _HOST_CALLS = {"item", "cpu", "tolist", "numpy", "cuda", "nonzero"}
 _MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.view", "fatbench.methods")
 
@@ -24,9 +31,10 @@ class _WaitsError(Exception):
 
 class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in _WAITING or _chooses(func.overloadpacket, args):
-            raise _WaitsError(f"{func.overloadpacket.__name__} makes the host wait for the device")
-        return func(*args, **(kwargs or {}))
+        packet, named = func.overloadpacket, kwargs or {}
+        if packet in _WAITING or _chooses(packet, args) or _lacks_a_size(packet, args, named):
+            raise _WaitsError(f"{packet.__name__} makes the host wait for the device")
+        return func(*args, **named)
 
 
 def _chooses(packet: Any, args: Any) -> bool:
@@ -36,6 +44,16 @@ def _chooses(packet: Any, args: Any) -> bool:
     if packet is not _aten.index and args[2].numel() == 1:
         return False
     return any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1])
+
+
+def _lacks_a_size(packet: Any, args: Any, named: Any) -> bool:
+    """Whether the device is asked for what might have been given: how many elements there are, or a range."""
+    if packet is _aten.repeat_interleave:
+        return named.get("output_size") is None
+    if packet is _aten.histc:
+        low, high = (*args[2:], 0, 0)[:2]
+        return bool(low == high)
+    return False
 
 
 def captures(subject: Subject) -> Verdict:

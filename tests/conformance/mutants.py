@@ -1,5 +1,9 @@
 """A small method that keeps the contract, and changes to it that each break one part."""
 
+import re
+
+from fatbench import methods
+
 HEAD = """
 import random, time, torch
 import torch.nn.functional as F
@@ -104,3 +108,49 @@ MUTANTS = [
     ("docstring", ("    Differences: none.\n", ""), "the docstring lacks 'Differences: ...'"),
     ("docstring", ("        alpha: step size, in units of eps.\n", ""), "lacks the meaning of alpha in Args"),
 ]  # fmt: skip
+
+# what makes the host wait, by the operator that is named for it: one line each
+WAITS = {
+    "_local_scalar_dense": "torch.is_nonzero(x.sum())",
+    "equal": "torch.equal(x, x_adv)",
+    "allclose": "torch.allclose(x, x_adv)",
+    "masked_select": "x.masked_select(x > 0.5)",
+    "_unique2": "y.unique()",
+    "unique_dim": "y.unique(dim=0)",
+    "unique_consecutive": "y.unique_consecutive()",
+    "bincount": "y.bincount(minlength=9)",
+    "histc": "x.histc(10)",
+    "repeat_interleave": "x.repeat_interleave(y, dim=0)",
+    "_to_sparse": "x.to_sparse()",
+    "_linalg_svd": "torch.linalg.matrix_norm(x, 'nuc')",
+    "_linalg_eigh": "torch.linalg.eigvalsh(x)",
+    "linalg_eig": "torch.linalg.eig(x)",
+    "linalg_lstsq": "torch.linalg.lstsq(x, x)",
+    "linalg_pinv": "torch.linalg.pinv(x)",
+    "linalg_matrix_exp": "torch.linalg.matrix_exp(x)",
+    "_linalg_check_errors": "torch.linalg.inv(x + 9 * torch.eye(8))",
+    "multinomial": "model(x).softmax(1).multinomial(1)",
+}
+MUTANTS += [
+    ("CUDA graph", (BETWEEN, f"    {line}\n"), f"at mutant.py:24: {name} makes the host wait")
+    for name, line in WAITS.items()
+]
+# the same without waiting: what the host would ask for is given to it, or nobody checks
+MUTANTS += [
+    ("CUDA graph", (BETWEEN, f"    {line}\n"), "")
+    for line in (
+        "x.histc(10, 0, 1)",
+        "x.histc(10, max=1)",
+        "x.repeat_interleave(2, dim=0)",
+        "x.repeat_interleave(torch.ones_like(y), dim=0, output_size=len(y))",
+        "torch.linalg.inv_ex(x)",
+        "(x == x_adv).all()",
+    )
+]
+
+
+def undeclared(name: str, constant: str) -> str:
+    """Return the source of a method of fatbench without what it declares by a constant."""
+    source, count = re.subn(rf"^{constant} = .*\n", "", methods.describe(name).source, flags=re.MULTILINE)
+    assert count == 1
+    return source

@@ -11,7 +11,7 @@ from fatbench.conformance import checking
 from fatbench.conformance.finding import Report, Verdict
 from fatbench.conformance.guard import guarded
 from fatbench.conformance.subject import Subject
-from tests.conformance.mutants import BEFORE, BETWEEN, BODY, HEAD, MUTANTS
+from tests.conformance.mutants import BEFORE, BETWEEN, BODY, HEAD, MUTANTS, undeclared
 
 Write = Callable[..., str]
 
@@ -80,6 +80,14 @@ def test_what_is_declared_must_happen(head: str, write: Write) -> None:
 def test_a_method_may_say_that_it_cannot_be_captured(write: Write) -> None:
     found = look("CUDA graph", write((BETWEEN, "    loss.item()\n"), head="NOT_CAPTURABLE = 'it looks at its loss'\n"))
     assert found == Verdict("declared", "no: it looks at its loss")
+
+
+def test_a_method_of_ours_that_waits_is_found_when_it_does_not_say_so(tmp_path: Path) -> None:
+    (tmp_path / "nuat.py").write_text(undeclared("nuat", "NOT_CAPTURABLE"))
+    found = look("CUDA graph", str(tmp_path / "nuat.py"))
+    assert found.status == "failed"
+    assert "_linalg_svd makes the host wait" in found.detail
+    assert look("CUDA graph", "nuat").status == "declared"
 
 
 # The whole

@@ -60,13 +60,30 @@ def furthest(z, x, norm):
 # What the trainer relies on
 
 
+# Operators whose result, or its size, the host must see: comparisons, choices and counts, decompositions, draws.
+WAITS = """
+    _local_scalar_dense is_nonzero equal allclose
+    nonzero masked_select _unique2 unique_dim unique_dim_consecutive unique_consecutive bincount histc _to_sparse
+    _linalg_svd _linalg_eigh _linalg_eigvals linalg_eig linalg_eigvals linalg_lstsq linalg_pinv linalg_matrix_exp
+    _linalg_check_errors multinomial
+"""
+
+
+def has_a_mask(name, args):
+    """Values chosen, or put where a mask is true; a single value for all of those needs no counting."""
+    indexes = name == "index" or (name in {"index_put", "index_put_"} and args[2].numel() != 1)
+    return indexes and any(one is not None and one.dtype == torch.bool for one in args[1])
+
+
 class WaitsForNothing(TorchDispatchMode):
     """Fails where the host would have to wait for a device: a CUDA graph cannot hold that."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        waits = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.unique_dim, aten._unique2)
-        assert func.overloadpacket not in waits, f"{func}: declare NOT_CAPTURABLE, with the reason, or do without"
-        return func(*args, **(kwargs or {}))
+        name, kwargs = func.overloadpacket.__name__, kwargs or {}
+        counts = name == "repeat_interleave" and "output_size" not in kwargs
+        waits = name in WAITS.split() or counts or has_a_mask(name, args)
+        assert not waits, f"{func}: declare NOT_CAPTURABLE, with the reason, or do without"
+        return func(*args, **kwargs)
 
 
 @every_case
@@ -86,9 +103,37 @@ def test_no_method_goes_behind_torchs_back(name):
     assert not methods.describe(name).touches_data
 
 
-def test_what_waits_is_found():
+SQUARE = torch.eye(3) + 1
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda: SQUARE.sum().item(),
+        lambda: SQUARE[SQUARE > 1],
+        lambda: SQUARE.clone().index_put_((SQUARE > 1,), torch.ones(3)),
+        lambda: torch.equal(SQUARE, SQUARE),
+        lambda: torch.is_nonzero(SQUARE.sum()),
+        lambda: SQUARE.repeat_interleave(torch.arange(3), dim=0),
+        lambda: torch.arange(3).bincount(),
+        lambda: SQUARE.unique_consecutive(),
+        lambda: torch.linalg.svd(SQUARE),
+        lambda: torch.linalg.eigh(SQUARE),
+        lambda: torch.linalg.lstsq(SQUARE, SQUARE),
+        lambda: torch.linalg.inv(SQUARE),
+        lambda: SQUARE.multinomial(1),
+    ],
+)
+def test_what_waits_is_found(wait):
     with pytest.raises(AssertionError, match="NOT_CAPTURABLE"), WaitsForNothing():
-        torch.ones(3)[torch.tensor([True, False, True])].sum().item()
+        wait()
+
+
+def test_what_does_not_wait_is_let_be():
+    with WaitsForNothing():
+        square = SQUARE.clone()
+        square[square > 1] = 0.0
+        square[torch.tensor([0, 1])].repeat_interleave(torch.ones(2).long(), dim=0, output_size=2)
 
 
 @every_case
