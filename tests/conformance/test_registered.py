@@ -1,14 +1,12 @@
 """What CI asks of every method of fatbench: that check-method finds nothing, and that the committed table is fresh."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fatbench import methods
 from fatbench.conformance.checking import CHECKS, check
+from scripts import methods_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,19 +20,8 @@ def test_every_method_of_fatbench_keeps_the_contract(name: str) -> None:
     assert report.facts is not None
 
 
-@pytest.fixture
-def script() -> Iterator[object]:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import methods_table
-
-        yield methods_table
-    finally:
-        sys.path.pop(0)
-
-
-def test_the_table_of_the_methods_is_fresh(script: Any) -> None:
+def test_the_table_of_the_methods_is_fresh() -> None:
     document = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    shown = document.split(script.BEGIN)[1].split(script.END)[0]
-    assert shown.strip() == script.table().strip(), "run `make methods-table`"
+    shown = document.split(methods_table.BEGIN)[1].split(methods_table.END)[0]
+    assert shown.strip() == methods_table.table().strip(), "run `make methods-table`"
     assert "| bs-trades |" in shown
