@@ -38,15 +38,20 @@ def _facts(name: str) -> Facts:
 def _cells(one: Facts) -> list[str]:
     return [
         one.title.replace("|", "\\|"),
-        f"{one.units:g}",
-        f"{one.forward:g} + {one.input_backward:g} + {one.weight_backward:g}",
-        f"{one.batch_norm_updates:g}",
+        _rounded(one.units),
+        " + ".join(map(_rounded, (one.forward, one.input_backward, one.weight_backward))),
+        _rounded(one.batch_norm_updates),
         f"{one.updates}",
         f"{one.memory:,}" if one.memory else "",
         ", ".join(one.norms),
         "no" if one.capturable else "yes",
         ", ".join(_plain(name) for name in one.exceptions),
     ]
+
+
+def _rounded(number: float) -> str:
+    """What a batch's size divides is no round number."""
+    return f"{round(number, 2):g}"
 
 
 def main() -> None:

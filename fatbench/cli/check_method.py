@@ -25,7 +25,7 @@ BROKEN = 3
 _MARKS = {"ok": "ok", "declared": "declared", "unknown": "-", "failed": "FAILED", "skipped": "-"}
 _LEGEND = (
     "per optimiser step: passes (forward + to inputs + to weights) and updates of batch norm; steps per batch; "
-    "bytes kept for each 3x32x32 training image"
+    "bytes kept for each 3x32x32 training image with a frame of 4"
 )
 _STYLES = {"failed": "bold red", "declared": "yellow", "unknown": "dim", "skipped": "dim"}
 
@@ -85,13 +85,13 @@ def _table(report: Report) -> Table:
 
 
 def _told(facts: Facts) -> str:
-    passes = f"{facts.forward:g} + {facts.input_backward:g} + {facts.weight_backward:g}"
+    passes = " + ".join(map(_rounded, (facts.forward, facts.input_backward, facts.weight_backward)))
     updates = f", {facts.updates} optimiser steps per batch" if facts.updates > 1 else ""
     memory = f"keeps {facts.memory:,} bytes per 3x32x32 training image" if facts.memory else "keeps nothing per image"
     smoothing = "heeds" if facts.heeds_smoothing else "does not heed"
     return (
-        f"{facts.units:g} passes per optimiser step ({passes}: forward, to inputs, to weights){updates}; {memory}; "
-        f"norms {', '.join(facts.norms)}; {smoothing} --label-smoothing"
+        f"{_rounded(facts.units)} passes per optimiser step ({passes}: forward, to inputs, to weights){updates}; "
+        f"{memory}; norms {', '.join(facts.norms)}; {smoothing} --label-smoothing"
     )
 
 
@@ -112,8 +112,13 @@ def _overview(reports: list[Report]) -> Table:
 def _cells(facts: Facts | None) -> list[str]:
     if facts is None:
         return [""] * 6
-    numbers = [f"{facts.units:g}", f"{facts.batch_norm_updates:g}", f"{facts.updates}", f"{facts.memory:,}"]
+    numbers = [_rounded(facts.units), _rounded(facts.batch_norm_updates), f"{facts.updates}", f"{facts.memory:,}"]
     return [*numbers, ", ".join(facts.norms), ", ".join(_plain(facts.exceptions))]
+
+
+def _rounded(number: float) -> str:
+    """What a batch's size divides is no round number."""
+    return f"{round(number, 2):g}"
 
 
 def _plain(names: Iterable[str]) -> list[str]:

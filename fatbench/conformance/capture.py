@@ -20,7 +20,7 @@ _VERDICTS = (
     "_linalg_svd _linalg_eigh linalg_eig linalg_eigvals _linalg_eigvals linalg_lstsq linalg_pinv linalg_matrix_exp "
     "_linalg_check_errors multinomial"
 )
-_WAITING = tuple(getattr(_aten, name) for name in f"{_READS} {_SIZES} {_VERDICTS}".split())
+_WAITING = frozenset(f"{_READS} {_SIZES} {_VERDICTS}".split())
 _HOST_CALLS = {"item", "cpu", "tolist", "numpy", "cuda", "nonzero"}
 _MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.view", "fatbench.methods")
 
@@ -32,7 +32,7 @@ class _WaitsError(Exception):
 class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet, named = func.overloadpacket, kwargs or {}
-        if packet in _WAITING or _chooses(packet, args) or _lacks_a_size(packet, args, named):
+        if packet.__name__ in _WAITING or _chooses(packet, args) or _lacks_a_size(packet, args, named):
             raise _WaitsError(f"{packet.__name__} makes the host wait for the device")
         return func(*args, **named)
 

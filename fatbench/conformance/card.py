@@ -43,7 +43,7 @@ def declares_batch_norm(subject: Subject) -> Verdict:
 
 
 def _both(subject: Subject) -> tuple[Cost, Cost | None]:
-    real, updates, _ = counted(subject.method, subject.norm)
+    real, updates = counted(subject.method, subject.norm)
     known = {"batch": images(), **subject.method.hyper}
     return real, declared_cost(subject.description.docstring, known, updates)
 

@@ -1,17 +1,20 @@
 """Counted: what an update of a method costs really."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from fatbench.conformance.declared import Cost
 from fatbench.conformance.finding import Facts
-from fatbench.conformance.stage import Stage
+from fatbench.conformance.stage import Stage, batches
+from fatbench.interface import Batch, Context
 from fatbench.methods import Description, Method
 from fatbench.training.passes import count_passes
 
-_USUAL = Stage(channels=3, classes=10, side=32, batch_size=8)
+# Batches as large as they usually are, of images so small that this takes no time: passes do not depend on their size
+_USUAL = Stage(channels=3, classes=10, batch_size=128, num_train=131)
+_CIFAR10 = Stage(channels=3, classes=10, side=32, pad=4, flip=True)
 _EXCEPTIONS = ("LEAVES_BOX", "TRAINS_OUTSIDE", "NOT_CAPTURABLE", "NOT_COMPILABLE")
 
 
@@ -41,32 +44,42 @@ def images() -> int:
     return _USUAL.batch_size
 
 
-def counted(method: Method, norm: str) -> tuple[Cost, int, int]:
-    """Return the cost of one optimiser step, steps per batch, and bytes kept for each training image."""
-    stage, model, statistics = _USUAL, _USUAL.model(), _Statistics()
+def counted(method: Method, norm: str) -> tuple[Cost, int]:
+    """Return the cost of one optimiser step, and steps per batch."""
+    stage, statistics = replace(_USUAL, norm=norm), _Statistics()
+    model = stage.model()
     statistics.watch(next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)))
-    ctx, batch = Stage(norm=norm).context(), stage.loader().batch(0)
-    found = count_passes(model, method, batch, ctx)
-    passes = found.passes.model_dump()
+    found = count_passes(model, method, *_first(stage))
     shared = images() * found.updates
-    cost = Cost(
-        **{name: samples / shared for name, samples in passes.items()},
-        batch_norm_updates=statistics.moves / found.updates,
-    )
-    per_image = [buffer.nbytes for buffer in ctx.buffers.values() if buffer.ndim and len(buffer) == ctx.num_train]
-    return cost, found.updates, sum(per_image) // ctx.num_train
+    passes = {name: samples / shared for name, samples in found.passes.model_dump().items()}
+    return Cost(**passes, batch_norm_updates=statistics.moves / found.updates), found.updates
+
+
+def kept(method: Method, norm: str) -> int:
+    """Return the bytes that are kept for each training image, 3x32x32 with the usual frame for its crops."""
+    stage = replace(_CIFAR10, norm=norm)
+    batch, ctx = _first(stage)
+    count_passes(stage.model(), method, batch, ctx)
+    buffers = ctx.buffers.values()
+    return sum(buffer.nbytes for buffer in buffers if buffer.ndim and len(buffer) == ctx.num_train) // ctx.num_train
+
+
+def _first(stage: Stage) -> tuple[Batch, Context]:
+    ctx = stage.context()
+    return next(batches(stage, ctx, dtype=torch.float32)), ctx
 
 
 def facts(method: Method) -> Facts:
     """Return what the method costs, and what it says of itself."""
     description = method.description
-    cost, updates, memory = counted(method, description.norms[0])
+    norm = description.norms[0]
+    cost, updates = counted(method, norm)
     return Facts(
         title=description.title,
         norms=description.norms,
         **vars(cost),
         updates=updates,
-        memory=memory,
+        memory=kept(method, norm),
         heeds_smoothing=description.smooths,
         exceptions=_exceptions(description),
     )

@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a method costs and can do, as counted at its defaults on 3x32x32 images of 10 classes."""
+    """What a method costs and can do, as counted at its defaults in batches of 128 colour images of 10 classes."""
 
     title: str
     norms: tuple[str, ...]
@@ -38,7 +38,7 @@ class Facts:
     weight_backward: float
     batch_norm_updates: float  # per optimiser step
     updates: int  # optimiser steps that a batch is worth
-    memory: int  # bytes that are kept for each training image
+    memory: int  # bytes that are kept for each training image, 3x32x32 with a frame of 4 pixels to crop it from
     heeds_smoothing: bool  # --label-smoothing
     exceptions: dict[str, str]  # declared ones by name, each with its reason; REACH with its number
 

@@ -18,7 +18,6 @@ from fatbench.training.loop import Training
 
 EPS = {"linf": 0.1, "l2": 0.6}
 BATCHES = 3
-_NUM_TRAIN = 13  # as no other size is, so that memory of single images is known by it
 _RATE = 0.1
 _CPU = torch.device("cpu")
 
@@ -32,6 +31,7 @@ class Stage:
     classes: int = 3
     side: int = 8  # pixels
     batch_size: int = 6
+    num_train: int = 13  # as no other size is, so that memory of single images is known by it
     pad: int = 0  # random crops
     flip: bool = False
     precision: Precision = "fp32"
@@ -48,14 +48,14 @@ class Stage:
     def loader(self) -> Loader:
         """Of images of which about a fifth of the pixels is exactly 0, a fifth exactly 1."""
         random = torch.Generator().manual_seed(1)
-        shape = (_NUM_TRAIN, self.channels, self.side, self.side)
+        shape = (self.num_train, self.channels, self.side, self.side)
         images = torch.rand(shape, generator=random).mul(1.6).sub(0.3).clamp(0, 1).mul(255).to(torch.uint8)
-        labels = torch.arange(_NUM_TRAIN) % self.classes
+        labels = torch.arange(self.num_train) % self.classes
         return Loader(images, labels, batch_size=self.batch_size, seed=0, pad=self.pad, flip=self.flip)
 
     def context(self) -> Context:
         """A fresh one."""
-        return Context(make_ball(self.norm, EPS[self.norm]), _NUM_TRAIN, torch.tensor(0), torch.tensor(0.0))
+        return Context(make_ball(self.norm, EPS[self.norm]), self.num_train, torch.tensor(0), torch.tensor(0.0))
 
     def training(self, method: Method) -> Training:
         """A training as the reference engine has it, not begun."""
