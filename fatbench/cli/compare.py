@@ -61,20 +61,24 @@ def compare(
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> int:
-    """Tabulate results: seeds aggregated, what does not compare kept apart."""
+    """Tabulate results: seeds aggregated, what does not compare kept apart.
+
+    What cannot be read is named and left out, and the exit code is 2; with --baseline nothing may be left out.
+    """
     from fatbench.report import comparison, limits, regression
 
     bounds = [limits.parse_limit(text) for text in fail_if or []]
     _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
     if paired and per_seed and format_ is Format.CSV:
         raise UsageError("a CSV holds one table: --paired or --per-seed")
-    runs = _load(files)
+    unread = _Unread(allowed=not baseline)
+    runs = _load(files, unread)
     groups = comparison.compare(runs, sort=sort, reference=reference)
     if paired:
         groups = comparison.with_pairs(groups, on)
-    checks = regression.check(runs, _load(_split(baseline)), bounds) if baseline else None
+    checks = regression.check(runs, _load(_split(baseline), unread), bounds) if baseline else None
     _print(groups, format_, checks, per_seed=per_seed)
-    return _verdict(checks) if checks is not None else 0
+    return _verdict(checks) if checks is not None else unread.exit_code
 
 
 def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
@@ -120,18 +124,53 @@ def _verdict(checks: list[regression.Check]) -> int:
     return say(f"{failed} of {len(checks)} checks failed", REGRESSION) if failed else 0
 
 
-def _load(names: list[str]) -> list[Run]:
+class _Unread:
+    """What to do with files that cannot be read: name each and go on, unless they must all be read."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+        self.exit_code = 0
+
+    def leave_out(self, error: UsageError) -> None:
+        """Say what is left out, and why.
+
+        Raises:
+            UsageError: nothing may be.
+        """
+        if not self._allowed:
+            raise error
+        self.exit_code = say(f"left out: {error}", error.exit_code)
+
+
+def _load(names: list[str], unread: _Unread) -> list[Run]:
+    """Return the records that the names mean.
+
+    Raises:
+        UsageError: there are none, none of them can be read, or one of which nothing may be left out.
+    """
     from fatbench.report.loaded import Run
 
+    runs: list[Run] = []
+    errors: list[UsageError] = []
     paths = _paths(names)
     # Thousands of records are millions of objects, all of which stay: going through them again and again would take
     # the collector longer than it takes to read them.
     gc.disable()
     try:
-        return [Run(_without_history(record.load(path)), path) for path in paths]
+        for path in paths:
+            try:
+                runs.append(Run(_without_history(record.load(path)), path))
+            except UsageError as error:
+                errors.append(error)
     finally:
         gc.freeze()
         gc.enable()
+    if errors and not runs:
+        rest = f"; nor can the {len(errors) - 1} others" if len(errors) > 1 else ""
+        raise UsageError(f"{errors[0]}{rest}")
+    for one in errors:
+        unread.leave_out(one)
+    return runs
 
 
 def _without_history(whole: Record) -> Record:
@@ -159,7 +198,7 @@ def _paths(names: list[str]) -> list[Path]:
             found = sorted(Path(match) for match in glob.glob(name))  # noqa: PTH207 - Path.glob takes no absolute one
         if not found and not is_folder(path):  # artefacts lie in folders beside the records: results/* names them too
             raise UsageError(f"no records match '{name}'; `fatbench run` writes them to results/")
-        paths += [file for file in found if not is_folder(file)]
+        paths += [file for file in found if file.suffix == ".json" or not is_folder(file)]
     if not paths:
         raise UsageError(f"no records in {', '.join(names)}; `fatbench run` writes them to results/")
     return paths
