@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from fatbench.errors import ResourceError
+from fatbench.errors import ResourceError, WriteError
 
 
 def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> None:
@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+        raise WriteError(path, error) from None
 
 
 def link_atomically(path: Path, place: Path) -> None:
@@ -51,7 +51,21 @@ def link_atomically(path: Path, place: Path) -> None:
         _link(path, place)
         _settle(place.parent)
     except OSError as error:
-        raise ResourceError(f"cannot write {place}: {error.strerror or error}; choose another --output") from None
+        raise WriteError(place, error) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, and those that it lies in.
+
+    Raises:
+        ResourceError: it cannot be, or something else is there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ResourceError(f"{folder} is a file, not a folder: choose another --output") from None
+    except OSError as error:
+        raise WriteError(folder, error) from None
 
 
 def _link(path: Path, place: Path) -> None:

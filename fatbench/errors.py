@@ -4,7 +4,14 @@ Every message is one line that says what is wrong and what to do about it. Anyth
 in fatbench, and exits with 1.
 """
 
+import errno
+from pathlib import Path
+
 _LONGEST = 600
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room there"),
+}
 
 
 def one_line(text: str) -> str:
@@ -42,3 +49,12 @@ class ResourceError(FatbenchError):
     """Something the machine lacks: data that is not there, a device, memory, a place to write."""
 
     exit_code = 6
+
+
+class WriteError(ResourceError):
+    """A place cannot be written. Another folder is the remedy, unless there is something in this one to go on with."""
+
+    def __init__(self, place: Path, error: OSError) -> None:
+        self.problem = f"cannot write {place}: {error.strerror or error}"
+        self.remedy = _REMEDIES.get(error.errno or 0, "see to it")
+        super().__init__(f"{self.problem}; choose another --output")

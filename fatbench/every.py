@@ -17,7 +17,7 @@ EVERY_EPOCH = Every(epochs=1)
 
 
 def parse_every(text: str) -> Every:
-    """Return what "60s", "10m", "1e" (an epoch) or "none" stands for.
+    """Return what "60s", "10m", "1h", "1e" (an epoch) or "none" stands for; a bare number counts seconds.
 
     Raises:
         ValueError: it is none of these.
@@ -31,4 +31,6 @@ def parse_every(text: str) -> Every:
     try:
         return Every(seconds=parse_seconds(text))
     except ValueError:
-        raise ValueError(f"a state is kept every 60s, 10m or 1e (each epoch), or none, not '{text:.40}'") from None
+        raise ValueError(
+            f"a state is kept every 60s (or 60), 10m, 1h or 1e (each epoch), or none, not '{text:.40}'"
+        ) from None

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def read_arrays(
-    path: Path, wanted: Callable[[Collection[str]], Collection[str]], largest: int
+    path: Path,
+    wanted: Callable[[Collection[str]], Collection[str]],
+    largest: int,
+    remedy: str = "write it with numpy.savez_compressed",
 ) -> dict[str, NDArray[Any]]:
     """Return arrays of the file by name.
 
@@ -24,28 +27,29 @@ def read_arrays(
         path: of the .npz file.
         wanted: told the names that there are, says which to read; it may raise UsageError.
         largest: bytes that all of them together may take.
+        remedy: for a file that is none of its kind, or damaged.
 
     Raises:
         UsageError: anything wrong with the file, naming the array at fault.
     """
-    with open_regular(path) as file, _opened(file, path) as archive:
+    with open_regular(path) as file, _opened(file, path, remedy) as archive:
         members = {info.filename[:-4]: info for info in archive.infolist() if info.filename.endswith(".npy")}
         names = wanted(list(members))
         size = sum(members[name].file_size for name in names)
         if size > largest:
             raise UsageError(f"{path} unpacks to {size / 2**30:.3g} GiB; at most {largest / 2**30:.3g} GiB can be read")
-        return {name: _read(archive, name, path) for name in names}
+        return {name: _read(archive, name, path, remedy) for name in names}
 
 
-def _opened(file: IO[bytes], path: Path) -> zipfile.ZipFile:
+def _opened(file: IO[bytes], path: Path, remedy: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     # A broken directory of the archive fails in many ways: BadZipFile, ValueError, struct.error, ...
     except Exception:
-        raise UsageError(f"{path} is not an .npz file, or is cut short: write it with numpy.savez_compressed") from None
+        raise UsageError(f"{path} is not an .npz file, or is cut short: {remedy}") from None
 
 
-def _read(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
+def _read(archive: zipfile.ZipFile, name: str, path: Path, remedy: str) -> NDArray[Any]:
     from numpy.lib import format as npy
 
     member = archive.getinfo(f"{name}.npy")
@@ -60,7 +64,7 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     # A damaged member fails in many ways: BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, ...
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: {name} is damaged ({reason:.120})") from None
+        raise UsageError(f"{path}: {name} is damaged ({reason:.120}): {remedy}") from None
 
 
 def _check_header(file: IO[bytes], size: int, what: str) -> None:

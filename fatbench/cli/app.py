@@ -11,6 +11,7 @@ import fatbench
 from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
 from fatbench.cli.complaint import INTERRUPTED, complain, say
+from fatbench.cli.entry import deafen
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things, show
 from fatbench.cli.new_method import new_method
@@ -73,6 +74,7 @@ def _exit_code() -> int:
     except _CommandLineError as error:
         return say(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
+        deafen()
         return say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import gc
-import glob
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from fatbench import record
 from fatbench.cli.complaint import say
+from fatbench.cli.reading import Unread, load_all, split
 from fatbench.errors import UsageError
-from fatbench.record import Record
-from fatbench.regular import is_folder, is_there
 
 if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` has no use for them
     from fatbench.report import regression
     from fatbench.report.comparison import Group
-    from fatbench.report.loaded import Run
 
 REGRESSION, NOTHING_TO_COMPARE = 3, 5
 
@@ -61,20 +55,24 @@ def compare(
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> int:
-    """Tabulate results: seeds aggregated, what does not compare kept apart."""
+    """Tabulate results: seeds aggregated, what does not compare kept apart.
+
+    What cannot be read is named and left out, and the exit code is 2; with --baseline nothing may be left out.
+    """
     from fatbench.report import comparison, limits, regression
 
     bounds = [limits.parse_limit(text) for text in fail_if or []]
     _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
     if paired and per_seed and format_ is Format.CSV:
         raise UsageError("a CSV holds one table: --paired or --per-seed")
-    runs = _load(files)
+    unread = Unread(allowed=not baseline)
+    runs = load_all(files, unread)
     groups = comparison.compare(runs, sort=sort, reference=reference)
     if paired:
         groups = comparison.with_pairs(groups, on)
-    checks = regression.check(runs, _load(_split(baseline)), bounds) if baseline else None
+    checks = regression.check(runs, load_all(split(baseline), unread), bounds) if baseline else None
     _print(groups, format_, checks, per_seed=per_seed)
-    return _verdict(checks) if checks is not None else 0
+    return _verdict(checks) if checks is not None else unread.exit_code
 
 
 def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
@@ -118,48 +116,3 @@ def _verdict(checks: list[regression.Check]) -> int:
         return say(why, NOTHING_TO_COMPARE)
     failed = sum(one.outcome == "FAIL" for one in checks)
     return say(f"{failed} of {len(checks)} checks failed", REGRESSION) if failed else 0
-
-
-def _load(names: list[str]) -> list[Run]:
-    from fatbench.report.loaded import Run
-
-    paths = _paths(names)
-    # Thousands of records are millions of objects, all of which stay: going through them again and again would take
-    # the collector longer than it takes to read them.
-    gc.disable()
-    try:
-        return [Run(_without_history(record.load(path)), path) for path in paths]
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _without_history(whole: Record) -> Record:
-    """The record less the bulk of it, which no table shows."""
-    return whole.model_copy(update={"history": []})
-
-
-def _split(names: list[str] | None) -> list[str]:
-    """Return the files of options that may hold several, separated by commas."""
-    return [
-        part for name in names or [] for part in ([name] if is_there(Path(name)) else name.split(",")) if part.strip()
-    ]
-
-
-def _paths(names: list[str]) -> list[Path]:
-    """Return the files that `names` mean: files, patterns that the shell left alone, or folders of records."""
-    paths: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if is_folder(path):
-            found = sorted(path.glob("*.json"), key=str)  # of ten thousand paths each comparison would take them apart
-        elif is_there(path) or not glob.has_magic(name):
-            found = [path]
-        else:
-            found = sorted(Path(match) for match in glob.glob(name))  # noqa: PTH207 - Path.glob takes no absolute one
-        if not found and not is_folder(path):  # artefacts lie in folders beside the records: results/* names them too
-            raise UsageError(f"no records match '{name}'; `fatbench run` writes them to results/")
-        paths += [file for file in found if not is_folder(file)]
-    if not paths:
-        raise UsageError(f"no records in {', '.join(names)}; `fatbench run` writes them to results/")
-    return paths

@@ -25,17 +25,33 @@ def exit_code_of(number: int) -> int:
 
 @contextmanager
 def handled(handler: "signal._HANDLER") -> Iterator[None]:
-    """Have SIGINT and SIGTERM handled so, then as they were before; threads other than the main one get none."""
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    """Have SIGINT and SIGTERM handled so, then as they were before, unless `deafen` was called inside.
+
+    Threads other than the main one get none.
+    """
     # A shell's background job ignores SIGINT, and is to go on doing so.
-    before = {number: known for number in numbers if (known := signal.getsignal(number)) is not signal.SIG_IGN}
+    before = {number: known for number in _numbers() if (known := signal.getsignal(number)) is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, handler)
     try:
         yield
     finally:
         for number, known in before.items():
-            signal.signal(number, known)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, known)
+
+
+def deafen() -> None:
+    """Ignore SIGINT and SIGTERM from here to the end of the process, in which nothing is left to interrupt.
+
+    While Python shuts down, a handler of Python's own would end in a traceback, or the signal kill the process.
+    """
+    for number in _numbers():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _numbers() -> tuple[signal.Signals, ...]:
+    return (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
 
 
 def main() -> None:
@@ -44,8 +60,12 @@ def main() -> None:
         with handled(_end):
             from fatbench.cli.app import main as run
 
-            run()
+            try:
+                run()
+            finally:
+                deafen()
     except Ended as end:
+        deafen()
         sys.stderr.write("fatbench: interrupted\n")
         sys.exit(end.exit_code)
 

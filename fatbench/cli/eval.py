@@ -15,6 +15,7 @@ from fatbench.cli.complaint import say
 from fatbench.cli.interruption import heeding_signals, say_interrupted
 from fatbench.cli.origin import fingerprint, known_settings
 from fatbench.cli.resolve import Request, resolve
+from fatbench.cli.shown import print_result
 from fatbench.cli.strict import doubts
 from fatbench.cli.usual_eps import warn_about_eps
 from fatbench.errors import InvalidRunError, UsageError
@@ -159,17 +160,18 @@ def _score(spec: RunSpec, checkpoint: Path, *, quiet: bool, **options: Any) -> R
     from fatbench.runner import external
 
     # What a user's own model prints is no result: stdout is for records and panels.
-    with redirect_stdout(sys.stderr), ProgressObserver(Console(stderr=True), checkpoint.name, quiet) as observer:
+    with (
+        redirect_stdout(sys.stderr),
+        ProgressObserver(Console(stderr=True), checkpoint.name, quiet, "eval") as observer,
+    ):
         return external.evaluate(spec, checkpoint, observer=observer, **options)
 
 
 def _print(result: Record, output: Path, json: bool) -> None:
-    from fatbench.report.panel import panel
-
     if json:
         typer.echo(f"[{result.model_dump_json(by_alias=True)}]")
     else:
-        Console().print(panel(result, output / f"{result.id}.json"))
+        print_result(Console(), result, output / f"{result.id}.json")
 
 
 def _say_doubts(result: Record) -> int:

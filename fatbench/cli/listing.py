@@ -14,6 +14,7 @@ from rich.text import Text
 from fatbench import data, methods, models, presets, record
 from fatbench.cli.complaint import say
 from fatbench.cli.published import range_in_words
+from fatbench.cli.shown import print_result
 from fatbench.errors import UsageError
 from fatbench.presets import tracks
 
@@ -54,15 +55,19 @@ def _title(method: str) -> str:
     return f"{found.title} [{found.package}]" if found.package else found.title
 
 
-def show(what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", show_default=False)]) -> None:
-    """Show a method's recipe and hyper-parameters, or one result in full: its file, or its id if it is in results/."""
-    path = _result(what)
+def show(
+    what: Annotated[str, typer.Argument(metavar="METHOD|ID|RESULT.json", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of records.")] = Path("results"),
+) -> None:
+    """Show a method's recipe and hyper-parameters, or one result in full: its file, or its id if it is in --output."""
+    path = _result(what, output)
     if path is not None:
-        from fatbench.report.panel import panel
-
-        Console().print(panel(record.load(path), path))
+        print_result(Console(), record.load(path), path)
         return
-    description = methods.describe(what)
+    try:
+        description = methods.describe(what)
+    except UsageError as error:
+        raise UsageError(f"no result '{what:.120}' in {output}, and {error}") from None
     console = Console()
     place = f"{description.path.name}, {description.package}" if description.package else description.path.name
     console.print(Text(description.name, style="bold"), Text(f"({place})", style="dim"))
@@ -91,9 +96,9 @@ def _recipes(method: str) -> Iterator[str]:
         yield f"published: {name} {range_in_words(values)}"
 
 
-def _result(what: str) -> Path | None:
+def _result(what: str, output: Path) -> Path | None:
     """The file of a result, named by its path, its folder or its id; None for what is no result."""
     if what.endswith(".json"):
         return Path(what)
-    places = (Path(f"{what.rstrip('/')}.json"), Path("results") / f"{what}.json")
+    places = (Path(f"{what.rstrip('/')}.json"), output / f"{what}.json")
     return next((path for path in places if path.is_file()), None)

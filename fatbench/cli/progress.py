@@ -18,7 +18,8 @@ _ROOM_FOR_PROBE = 112  # columns
 class ProgressObserver(Observer):
     """Draws a run's progress on `console`; used as a context manager around it."""
 
-    def __init__(self, console: Console, title: str, quiet: bool = False) -> None:
+    def __init__(self, console: Console, title: str, quiet: bool = False, command: str = "run") -> None:
+        self._command = command
         self._console = console
         self._title = escape(title)
         self._live = console.is_terminal and not quiet
@@ -58,7 +59,8 @@ class ProgressObserver(Observer):
     def reused(self, record: Record) -> None:
         """An identical finished run was found: say so."""
         self._console.print(
-            f"fatbench: stored result of {escape(record.created)}; --force runs it again",
+            f"fatbench: stored result of {escape(record.created)}; "
+            f"`fatbench {self._command} ... --force` makes it again",
             highlight=False,
             soft_wrap=True,
         )
@@ -66,7 +68,8 @@ class ProgressObserver(Observer):
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
         self._console.print(
-            f"fatbench: trained already ({escape(record.created)}), scored now; --force trains it again",
+            f"fatbench: trained already ({escape(record.created)}), scored now; "
+            "`fatbench run ... --force` trains it again",
             highlight=False,
             soft_wrap=True,
         )

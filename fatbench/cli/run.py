@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from fatbench.cli.checkpoints import every_of
+from fatbench.cli.checkpoints import EVERY_HELP, every_of
 from fatbench.cli.published import warn_about_published
 from fatbench.cli.recipes import UNIFIED
 from fatbench.cli.resolve import Request, resolve, validation_evaluation
@@ -128,9 +128,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with runs that were interrupted; others start at the beginning.")
     ] = False,
-    checkpoint_every: Annotated[
-        str, typer.Option(help="How often to keep the training's state: 60s, 10m, 1e (each epoch) or none.")
-    ] = "1e",
+    checkpoint_every: Annotated[str, typer.Option(help=EVERY_HELP)] = "1e",
     json: Annotated[
         bool, typer.Option("--json", help="Print the records as JSON, and nothing else, to stdout.")
     ] = False,

@@ -12,7 +12,10 @@ import typer
 from rich.console import Console
 
 from fatbench.cli.complaint import complain, say
+from fatbench.cli.entry import deafen
+from fatbench.cli.going_on import after_failure
 from fatbench.cli.interruption import Signals, heeding_signals, say_interrupted
+from fatbench.cli.shown import print_result
 from fatbench.cli.strict import doubts
 from fatbench.errors import InvalidRunError
 from fatbench.record import Record
@@ -41,18 +44,20 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
                 told.interrupted(spec, options, signals.exit_code)
                 break
             except Exception as error:
+                mendable = after_failure(error, spec, options)
                 if len(specs) == 1:
-                    raise
-                told.failed(spec, error)
+                    raise mendable  # noqa: B904 - it is the same, in other words
+                told.failed(spec, mendable)
             if signals.asked and spec is not specs[-1]:  # this run was over, and the rest is not to begin
+                deafen()
                 told.code = max(told.code, say("interrupted; the rest is not begun", signals.exit_code))
                 break
-    return told.in_the_end()
+    return told.in_the_end(resumable=not options["force"])
 
 
 def show_stored(result: Record, *, json: bool, strict: bool, output: Path) -> int:
     """Print a result as it is stored, and return the exit code."""
-    say(f"stored result of {result.created}; fatbench run --force runs it again", 0)
+    say("finished already: nothing to go on with; `fatbench run ... --force` runs it again", 0)
     told = _Told(Console(), [result.spec], json=json, strict=strict, output=output)
     told.result(result)
     return told.in_the_end()
@@ -74,7 +79,7 @@ class _Told:
         if result.status == "diverged" or (self._strict and doubts(result)):
             self.code = max(self.code, InvalidRunError.exit_code)
         if not self._json:
-            _print(self._console, result, self._output)
+            print_result(self._console, result, self._output / f"{result.id}.json")
 
     def failed(self, spec: RunSpec, error: Exception) -> None:
         """A run has failed."""
@@ -87,10 +92,11 @@ class _Told:
             self.code = max(self.code, say_interrupted(spec, options, code))
             self._ends.append("interrupted")
         else:
+            deafen()
             self.code = max(self.code, say("interrupted", code))
 
-    def in_the_end(self) -> int:
-        """Say what became of all of them, and return the worst exit code."""
+    def in_the_end(self, *, resumable: bool = False) -> int:
+        """Say what became of all of them, and return the worst exit code; the rest may be `resumable`."""
         if self._json:
             typer.echo(json_list(self._records))
         elif len(self._records) > 1:
@@ -98,6 +104,8 @@ class _Told:
         ends = [*self._ends, *["not begun"] * (len(self._specs) - len(self._ends))]
         if len(self._specs) > 1 and set(ends) != {"finished"}:
             _say_ends(self._specs, ends)
+            if resumable and "not begun" in ends:
+                say("the same command with --resume goes on, and does all the rest", 0)
         if self._strict:  # last, where whoever sees the exit code looks for its reason
             _say_doubts(self._records)
         return self.code
@@ -128,12 +136,6 @@ def _say_ends(specs: Sequence[RunSpec], ends: Sequence[str]) -> None:
     width = max(len(end) for end in ends)
     for spec, end in zip(specs, ends, strict=True):
         typer.echo(f"fatbench: {end:<{width}}  {_title(spec)}", err=True)
-
-
-def _print(console: Console, result: Record, output: Path) -> None:
-    from fatbench.report.panel import panel
-
-    console.print(panel(result, output / f"{result.id}.json"))
 
 
 def _print_comparison(console: Console, records: list[Record], output: Path) -> None:

@@ -42,6 +42,11 @@ def has_state(folder: Path, run_id: str) -> bool:
     return any(is_there(folder / run_id / name) for name in names)
 
 
+def with_states(folder: Path) -> list[str]:
+    """Return the ids of the runs in the folder that have a state, in order."""
+    return sorted({file.parent.name for file in folder.glob(f"*/*{STATE}")})
+
+
 def awaits_its_place(folder: Path, run_id: str) -> Record | None:
     """Return the record of a replacement that is complete, and has yet to take the place of the result."""
     try:

@@ -20,6 +20,7 @@ FILE = "samples.npz"
 NOT_EVALUATED = -1
 STANDING = 0
 _MOST_PARTS = 127  # 8 bits tell them apart
+_REMEDY = "`fatbench run ... --force` makes it again"
 _LARGEST = 2**28  # bytes; a million images under twenty evaluations take 30 MB
 _PARTS = "parts "  # before an evaluation's name: the names of its parts
 _BROKEN_BY = "broken_by "  # likewise: by which of them
@@ -82,13 +83,15 @@ def load_samples(path: Path) -> Samples:
         needed = ["hashes", "labels", *(kind + name for name in evaluations for kind in (_PARTS, _BROKEN_BY))]
         missing = next((name for name in needed if name not in there), None)
         if missing is not None:
-            raise UsageError(f"{path} holds no '{missing:.60}': it is no file of outcomes that fatbench wrote")
+            raise UsageError(
+                f"{path} holds no '{missing:.60}': it is no file of outcomes that fatbench wrote; {_REMEDY}"
+            )
         return needed
 
-    arrays = read_arrays(path, wanted, _LARGEST)
+    arrays = read_arrays(path, wanted, _LARGEST, _REMEDY)
     hashes, labels = arrays.pop("hashes"), arrays.pop("labels")
     if hashes.dtype.str != "<u8" or labels.dtype.str != "<i8" or hashes.ndim != 1 or labels.shape != hashes.shape:
-        raise UsageError(f"{path} is not fatbench's: hashes and labels are one line of 64-bit integers each")
+        raise UsageError(f"{path} is not fatbench's: hashes and labels are one line of 64-bit integers each; {_REMEDY}")
     names = [name.removeprefix(_BROKEN_BY) for name in arrays if name.startswith(_BROKEN_BY)]
     return Samples(hashes, labels, {name: _outcome(name, arrays, len(hashes), path) for name in names})
 
@@ -97,7 +100,7 @@ def _outcome(name: str, arrays: Mapping[str, NDArray[Any]], images: int, path: P
     parts, broken_by = arrays[_PARTS + name], arrays[_BROKEN_BY + name]
     named = parts.dtype.kind == "U" and parts.ndim == 1 and len(parts) <= _MOST_PARTS
     if not (named and broken_by.dtype.str == "|i1" and broken_by.shape == (images,)):
-        raise UsageError(f"{path}: what it says about {name:.60} is damaged")
+        raise UsageError(f"{path}: what it says about {name:.60} is damaged; {_REMEDY}")
     if images and not -1 <= int(broken_by.min()) <= int(broken_by.max()) <= len(parts):
-        raise UsageError(f"{path}: what it says about {name:.60} is damaged")
+        raise UsageError(f"{path}: what it says about {name:.60} is damaged; {_REMEDY}")
     return Outcome(tuple(map(str, parts)), broken_by)

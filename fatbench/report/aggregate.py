@@ -84,7 +84,7 @@ def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> 
         runs=tuple(runs),
         ids=tuple(record.id for record in records),
         seeds=tuple(record.spec.seed for record in records),
-        statuses=dict(sorted(Counter(record.status for record in records).items())),
+        statuses=dict(sorted(Counter(run.status for run in runs).items())),
         events=_count(records, doubts.events),
         doubts=_count(records, doubts.doubts),
         selections=_count(records, doubts.selection),

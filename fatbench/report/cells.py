@@ -8,6 +8,7 @@ from fatbench.report.aggregate import Accuracy, Row, seed_rows
 from fatbench.report.comparison import Group
 from fatbench.report.doubts import NOISY
 from fatbench.report.formats import NONE, decimals, evaluation_title, interval, percent, ratio, sample_size, unit
+from fatbench.report.loaded import in_words
 
 NOISY_MARK = "*"  # beside a time
 BEST_MARK, PARETO_MARK = "★", "◆"  # beside a label
@@ -56,7 +57,8 @@ def status(row: Row) -> str:
     """Return how the runs of a row ended, as "2 of 3 seeds valid, 1 diverged", and what else to know of them."""
     runs = len(row.seeds)
     ends = [] if runs == 1 or row.finished == runs else [f"{row.finished} of {runs} seeds valid"]
-    ends += [kind if runs == 1 else f"{n} {kind}" for kind, n in row.statuses.items() if kind != "finished"]
+    kinds = {in_words(kind): n for kind, n in row.statuses.items() if kind != "finished"}
+    ends += [kind if runs == 1 else f"{n} {kind}" for kind, n in kinds.items()]
     events = [kind if runs == 1 else f"{count} of {runs} {kind}" for kind, count in row.events.items()]
     rest = (row.doubts | row.selections).items()
     return ", ".join([*ends, *events, *(kind if n == runs else f"{kind} ({n} of {runs})" for kind, n in rest)])

@@ -120,5 +120,5 @@ def _check_counts(outcome: Outcome, record: Record, evaluation: str, file: Path)
         said = f"{score.correct} of {score.total}" if score else "nothing"
         raise UsageError(
             f"{file} is not of {record.id}: {evaluation:.40} is {counted[0]} of {counted[1]} in it, and {said} in the"
-            f" record; run it again with --force"
+            f" record; `fatbench run ... --force` makes it again"
         )

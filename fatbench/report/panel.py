@@ -12,26 +12,31 @@ from fatbench.record import Record, Score
 from fatbench.report.account import Line, asked, spent
 from fatbench.report.curve import sparkline
 from fatbench.report.formats import duration, evaluation_title, interval, percent
+from fatbench.report.loaded import Run, in_words
 from fatbench.report.plain import plain
 from fatbench.statistics import wilson
 
-_COLOURS = {"finished": "green", "running": "blue", "diverged": "red", "failed": "red", "interrupted": "yellow"}
+_COLOURS = {
+    "finished": "green",
+    "running": "blue",
+    "diverged": "red",
+    "failed": "red",
+    "interrupted": "yellow",
+    "stopped": "yellow",
+}
 _SHOWN = 8  # events or warnings; the file has them all
 
 
 def panel(record: Record, path: Path | None = None) -> RenderableType:
     """Return everything that a person asks of one run, as a Rich panel; `path` is where the record lies."""
-    title = Text.assemble(plain(record.id), "  ", (record.status, f"bold {_COLOURS[record.status]}"))
+    status = Run(record, path).status
+    title = Text.assemble(plain(record.id), "  ", (in_words(status), f"bold {_COLOURS[status]}"))
     blocks = [_lines([*asked(record), *spent(record)])]
     if record.scores:
         blocks.append(_scores(record))
-    blocks.extend(
-        _lines(found) for found in (list(_curves(record)), [*_remarks(record), *_origin(record, path)]) if found
-    )
+    blocks.extend(_lines(found) for found in (list(_curves(record)), [*_remarks(record), *_origin(record)]) if found)
     separated = [part for block in blocks for part in (Text(), block)][1:]
-    return Panel(
-        Group(*separated), title=title, title_align="left", border_style=_COLOURS[record.status], padding=(0, 1)
-    )
+    return Panel(Group(*separated), title=title, title_align="left", border_style=_COLOURS[status], padding=(0, 1))
 
 
 def _scores(record: Record) -> Table:
@@ -111,7 +116,7 @@ def _diagnostics(record: Record) -> Iterator[Line]:
             yield "", plain(reason, 400)
 
 
-def _origin(record: Record, path: Path | None) -> Iterator[Line]:
+def _origin(record: Record) -> Iterator[Line]:
     machine = record.environment
     if machine:
         cuda = f", CUDA {machine.cuda}" if machine.cuda else ""
@@ -123,8 +128,6 @@ def _origin(record: Record, path: Path | None) -> Iterator[Line]:
             plain(f"fatbench {machine.fatbench}{commit}{' with uncommitted changes' if machine.dirty else ''}"),
         )
     yield "created", plain(record.created)
-    if path is not None:
-        yield "record", plain(path, 4096)
 
 
 def _lines(found: list[Line]) -> Table:

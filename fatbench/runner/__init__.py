@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from fatbench.every import EVERY_EPOCH, Every
+from fatbench.lock import locked
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
 from fatbench.record.places import awaits_its_place
@@ -15,9 +16,9 @@ from fatbench.runner.bench import Bench, set_up
 from fatbench.runner.fitting import fit
 from fatbench.runner.grading import grade, grade_last
 from fatbench.runner.journal import Journal, failures_recorded, open_journal
-from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
+from fatbench.runner.recovering import put_record_back
 from fatbench.runner.replacing import put_in_place
 from fatbench.runner.resuming import check_places, look_for_another, usable_states
 from fatbench.runner.saved import Saved
@@ -49,7 +50,8 @@ def run(
     run keeps what was earned.
 
     The state of the training is kept beside the record, and with `resume` it is gone on from, mid-epoch too: on a CPU
-    the result is then, bit for bit, that of a run which was never interrupted.
+    the result is then, bit for bit, that of a run which was never interrupted. A record that cannot be read is replaced
+    by the one in the state.
 
     Once per process `calibration_seconds` go into the speed of this device, for the model FLOPs utilisation; 0 leaves
     that unknown.
@@ -64,24 +66,21 @@ def run(
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
-
-    def stored() -> Record | None:
-        known = None if force else finished_record(bench, bench.method.description.sha256, output)
-        if known is not None:
-            observer.reused(known)
-        return known
-
-    waits = awaits_its_place(output, spec.id) is not None
-    known = None if waits else stored()
-    if known is not None:  # it can be had while another process has it too, and from a folder that cannot be written
-        return known
+    if resume:
+        put_record_back(output, spec.id, observer)
     intent = _Intent(force, resume, every, stop or Stop())
+    if awaits_its_place(output, spec.id) is None:
+        # It can be had while another process has it too, and from a folder that cannot be written.
+        known = _stored(bench, output, observer, intent)
+        if known is not None:
+            return known
     with threads(spec.threads or sensible_threads(bench)), locked(output, spec.id):
         placed = put_in_place(output, spec.id)
         if placed is not None and resume:
             observer.reused(placed)
             return placed
-        return stored() or _run(bench, output, observer, calibration_seconds, intent)
+        known = _stored(bench, output, observer, intent)
+        return known or _run(bench, output, observer, calibration_seconds, intent)
 
 
 class _Intent(NamedTuple):
@@ -91,6 +90,14 @@ class _Intent(NamedTuple):
     resume: bool
     every: Every
     stop: Stop
+
+
+def _stored(bench: Bench, output: Path, observer: Observer, intent: _Intent) -> Record | None:
+    """Return the result that is stored already, if it is wanted."""
+    known = None if intent.force else finished_record(bench, bench.method.description.sha256, output)
+    if known is not None:
+        observer.reused(known)
+    return known
 
 
 class _Beginning(NamedTuple):
@@ -131,7 +138,7 @@ def _beginning(bench: Bench, output: Path, observer: Observer, intent: _Intent) 
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
     if intent.force and not intent.resume:
         return _Beginning(None, (), 0)
-    trained, damage = trained_journal(bench, output)
+    trained, damage = trained_journal(bench, output, force=intent.force)
     if trained is not None:
         return _Beginning(trained, (), 0)
     if damage:

@@ -7,13 +7,13 @@ import torch
 from fatbench import data, models
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import seed_everything
+from fatbench.lock import locked
 from fatbench.models.matching import put_in
 from fatbench.models.weights import Weights, read_weights
 from fatbench.record import Finding, MethodInfo, Record
 from fatbench.runner.bench import Candidate
 from fatbench.runner.grading import grade
 from fatbench.runner.journal import begin_journal, failures_recorded
-from fatbench.runner.lock import locked
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.runner.replacing import put_in_place

@@ -46,16 +46,7 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states
         FatbenchError: it cannot be trained.
         Interrupted: it was asked to leave off.
     """
-    reset_peak_memory(bench.device)
-    observer.stage("warming up")
-    ctx = bench.context()
-    account = _warm_up(bench, ctx)
-    journal.note(memory={**journal.record.memory, **_remembered(ctx, bench.device, observer)})
-    del ctx  # the training's own takes the same room
-    watchers = Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec))
-    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
-        training = bench.training()
-        journal.note(engine=prepare(training, account.cost.updates, bench.spec))
+    training, watchers = _prepared(bench, journal, observer)
     for saved in states:
         if _goes_on(training, watchers, saved, observer):
             saver.gone_on_from(saved)
@@ -63,18 +54,9 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states
             break
     observer.stage("training")
     with saver.stop.heeding():
-        with saver.following(Subject(bench, training, watchers.keeper, account)):
+        with saver.following(Subject(bench, training, watchers.keeper, watchers.account)):
             stopped_by = _train(bench, training, watchers, journal, observer, saver)
-        journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
-        if stopped_by == "diverged":
-            journal.note(events=[*journal.record.events, _divergence(training.pulse())])
-        else:
-            if training.average is not None:
-                with bench.clock.phase("train"):  # a model is not trained before it has its statistics
-                    training.average.put_on(training.loader)
-            _keep_weights(bench, journal, watchers.keeper)
-        # Last: whoever finds a record that says how training ended may rely on the weights beside it.
-        journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
+        _conclude(bench, training, journal, watchers.keeper, stopped_by)
     if saver.stop.asked and stopped_by != "diverged":  # which is a result already
         raise Interrupted
 
@@ -110,6 +92,34 @@ class Watchers:
         kept = next(((probe, saved.kept) for probe in history if probe.step == saved.facts.kept_step), None)
         self.keeper.carry(history[-1] if history else None, kept, overfitted=self.sentinel.overfitted)
         self.account.carry(saved.facts.entries)
+
+
+def _prepared(bench: Bench, journal: Journal, observer: Observer) -> tuple[Training, Watchers]:
+    """Return the training, warmed up and not begun, and those who look at it."""
+    reset_peak_memory(bench.device)
+    observer.stage("warming up")
+    ctx = bench.context()
+    account = _warm_up(bench, ctx)
+    journal.note(memory={**journal.record.memory, **_remembered(ctx, bench.device, observer)})
+    del ctx  # the training's own takes the same room
+    with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
+        training = bench.training()
+        journal.note(engine=prepare(training, account.cost.updates, bench.spec))
+    return training, Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec))
+
+
+def _conclude(bench: Bench, training: Training, journal: Journal, keeper: Keeper, stopped_by: StoppedBy) -> None:
+    """Say how the training ended, and save the weights that are to be scored."""
+    journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
+    if stopped_by == "diverged":
+        journal.note(events=[*journal.record.events, _divergence(training.pulse())])
+    else:
+        if training.average is not None:
+            with bench.clock.phase("train"):  # a model is not trained before it has its statistics
+                training.average.put_on(training.loader)
+        _keep_weights(bench, journal, keeper)
+    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
+    journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
 
 
 def _goes_on(training: Training, watchers: Watchers, saved: Saved, observer: Observer) -> bool:

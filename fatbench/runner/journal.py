@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fatbench.atomic import make_folder
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, ResourceError, UsageError, one_line
+from fatbench.errors import FatbenchError, UsageError, one_line
 from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
 from fatbench.record.places import artefact, final_record, replacing_record
 from fatbench.regular import is_there
@@ -123,18 +124,10 @@ def begin_journal(candidate: Candidate, method: MethodInfo, folder: Path) -> Jou
         parameters=sum(parameter.numel() for parameter in candidate.model.parameters()),
         environment=describe_environment(candidate.device),
     )
-    _make_room(folder / record.id)
+    make_folder(folder / record.id)  # what stands in its place is noticed now, not when there is much to lose
     journal = Journal(record, folder, candidate.clock)
     journal.note()
     return journal
-
-
-def _make_room(folder: Path) -> None:
-    """Make the folder of a run's artefacts: what stands in its place is noticed now, not when there is much to lose."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another --output") from None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from fatbench.atomic import link_atomically
-from fatbench.errors import ResourceError
+from fatbench.errors import WriteError
 from fatbench.record import Record, save
 from fatbench.record.places import IN_PROGRESS, awaits_its_place, final_name, replacing_record
 from fatbench.regular import is_there
@@ -39,7 +39,7 @@ def put_in_place(folder: Path, run_id: str) -> Record | None:
                 left.unlink()
         replacing_record(folder, run_id).unlink(missing_ok=True)
     except OSError as error:
-        raise ResourceError(f"cannot write {inside}: {error.strerror or error}; choose another --output") from None
+        raise WriteError(inside, error) from None
     return final
 
 

@@ -14,6 +14,7 @@ from fatbench.runner.observer import Observer
 from fatbench.runner.saved import BEFORE, FILE, Saved, read_saved
 from fatbench.spec import RunSpec
 
+_ANEW = "`fatbench run ...` without --resume starts anew"
 _SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
 # Of these, what one gives otherwise by mistake; who changes anything else means another run.
 _MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
@@ -42,7 +43,7 @@ def usable_states(bench: Bench, output: Path, observer: Observer, *, wanted: boo
         if not obstacle:
             yield saved
         elif wanted:
-            raise UsageError(f"cannot go on with {bench.spec.id}: {obstacle}; without --resume it starts anew")
+            raise UsageError(f"cannot go on with {bench.spec.id}: {obstacle}; {_ANEW}")
         else:
             observer.remark(f"what an earlier process has left of {bench.spec.id} is of no use: {obstacle}")
 
@@ -82,7 +83,7 @@ def _obstacle(record: Record, bench: Bench) -> str:
     """Return what has changed since the state was saved, or ""."""
     found = differences(record.spec, bench.spec)
     if found or record.id != bench.spec.id:
-        return f"its state is of another spec: {found}"
+        return f"its state is of {f'another spec: {found}' if found else record.id}"
     here, there = describe_environment(bench.device), record.environment
     known = {
         "the method's source": (record.method.sha256, bench.method.description.sha256),
@@ -112,6 +113,8 @@ def look_for_another(spec: RunSpec, output: Path, observer: Observer) -> None:
         except UsageError:
             continue
         other = record.spec
+        if not record.id == other.id == file.parent.name:
+            continue  # edited or renamed: what it says is not what was run
         if record.status != "interrupted" or any(getattr(other, name) != getattr(spec, name) for name in _SAME):
             continue  # the status says that nobody is at it now
         found = f"{other.id}, which differs in {differences(other, spec)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fatbench.errors import ResourceError
+from fatbench.errors import WriteError
 from fatbench.every import Every
 from fatbench.runner.accounting import Account
 from fatbench.runner.bench import Bench
@@ -92,7 +92,7 @@ class Saver:
         try:
             before.replace(newest)
         except OSError as error:
-            raise ResourceError(f"cannot write {newest}: {error.strerror or error}; choose another --output") from None
+            raise WriteError(newest, error) from None
 
     def discard(self) -> None:
         """The run is complete: its states are of no use."""

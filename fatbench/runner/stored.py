@@ -25,13 +25,16 @@ def finished_record(candidate: Candidate, method_sha256: str, output: Path) -> R
     return record if record is not None and record.finished else None
 
 
-def trained_journal(bench: Bench, output: Path) -> tuple[Journal | None, str]:
+def trained_journal(bench: Bench, output: Path, *, force: bool = False) -> tuple[Journal | None, str]:
     """Return the journal of an identical run that was stopped after its training, its weights in the model.
 
     None if there is none, if it ran on another device or torch, or if its weights are not as they were written: then
-    the text says so, and the model is as it was.
+    the text says so, and the model is as it was. With `force` a file that is no record is none, too.
+
+    Raises:
+        UsageError: there is a file in the record's place that is no record.
     """
-    journal = stopped_journal(bench, bench.method.description.sha256, output)
+    journal = stopped_journal(bench, bench.method.description.sha256, output, force=force)
     if journal is None or not journal.record.budget.spent or "weights" not in journal.record.artefacts:
         return None, ""
     names = [name for name in ("last-weights", "weights") if name in journal.record.artefacts]
@@ -48,24 +51,30 @@ def trained_journal(bench: Bench, output: Path) -> tuple[Journal | None, str]:
     return journal, ""
 
 
-def stopped_journal(candidate: Candidate, method_sha256: str, output: Path) -> Journal | None:
-    """Return the journal of an identical run on the same device and torch that has no result, if there is one."""
+def stopped_journal(candidate: Candidate, method_sha256: str, output: Path, *, force: bool = False) -> Journal | None:
+    """Return the journal of an identical run on the same device and torch that has no result, if there is one.
+
+    Raises:
+        UsageError: there is a file in its place that is no record, which `force` does not mind.
+    """
     path = record_in_progress(output, candidate.spec.id)
-    record = _same_run(candidate, method_sha256, path)
-    if record is None or record.finished or record.environment is None:
-        return None
+    record = _same_run(candidate, method_sha256, path, force=force)
+    if record is None or record.finished or record.environment is None or record.spec != candidate.spec:
+        return None  # the last: it was edited
     here = describe_environment(candidate.device)
     same = (record.environment.device, record.environment.torch) == (here.device, here.torch)
     return Journal(record, output, candidate.clock) if same else None
 
 
-def _same_run(candidate: Candidate, method_sha256: str, path: Path) -> Record | None:
+def _same_run(candidate: Candidate, method_sha256: str, path: Path, *, force: bool = False) -> Record | None:
     if not is_there(path):
         return None
     try:
         record = load(path)
     except UsageError as error:
-        raise UsageError(f"{error}; --force replaces it") from None
+        if force:
+            return None
+        raise UsageError(f"{error}; the same command with --force replaces it") from None
     same_data = record.data is not None and record.data.sha256 == candidate.dataset.sha256
     same = record.method.sha256 == method_sha256 and same_data and record.protocol == PROTOCOL
     return record if same and record.id == candidate.spec.id else None

@@ -1,5 +1,6 @@
 """Run the command line in this process, as a user would in hers."""
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ def fatbench(
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["fatbench", *map(str, arguments)])
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as exit_:
             main()
+        for number, known in before.items():  # ignored from here on, in a process of its own
+            signal.signal(number, known)
         captured = capsys.readouterr()
         return Said(int(exit_.value.code or 0), captured.out, captured.err)
 

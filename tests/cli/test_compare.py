@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from fatbench.record import save
+from fatbench.lock import locked
+from fatbench.record import load, save
+from fatbench.report import loaded
 from tests.report.records import doubtful, record, run, score, standing
 
 from .conftest import Said
@@ -146,6 +148,78 @@ def test_nothing_to_compare_exits_5(fatbench: Fatbench, tmp_path: Path, of: dict
     said = fatbench("compare", "new", "--fail-if", limit, "--baseline", "base")
     assert said.code == 5
     assert said.complaint.startswith("nothing to compare with the baseline (")
+
+
+@pytest.mark.parametrize("what", ["results", "results/*", "results/*.json"])
+def test_what_cannot_be_read_is_named_and_left_out(fatbench: Fatbench, tmp_path: Path, what: str) -> None:
+    for seed in (0, 1):
+        put(tmp_path / "results", seed=seed)
+    (tmp_path / "results" / "damaged.json").write_text("{")
+    (tmp_path / "results" / "folder.json").mkdir()
+    (tmp_path / "results" / "artefacts").mkdir()
+    said = fatbench("compare", what, "--format", "json")
+    assert [row["seeds"] for group in json.loads(said.out) for row in group["rows"]] == [[0, 1]]
+    assert (said.code, said.err.splitlines()) == (
+        2,
+        [
+            "fatbench: left out: results/damaged.json is not a fatbench record: it is not valid JSON",
+            "fatbench: left out: cannot read results/folder.json: it is a folder, not a file",
+        ],
+    )
+
+
+@pytest.mark.parametrize("damaged", ["base", "new"])
+def test_no_gate_passes_on_less_than_it_was_given(fatbench: Fatbench, tmp_path: Path, damaged: str) -> None:
+    put(tmp_path / "base")
+    put(tmp_path / "new")
+    (tmp_path / damaged / "damaged.json").write_text("{")
+    said = fatbench("compare", "new", "--fail-if", "clean:-1pp", "--baseline", "base")
+    assert (said.code, said.out) == (2, "")
+    assert said.complaint.startswith(f"{damaged}/damaged.json is not a fatbench record")
+
+
+def test_outcomes_that_are_damaged_can_be_made_again(fatbench: Fatbench, tmp_path: Path) -> None:
+    two(tmp_path / "results")
+    (damaged, *_) = sorted((tmp_path / "results").glob("*/samples.npz"))
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    said = fatbench("compare", "results", "--paired")
+    assert said.code == 2
+    assert said.complaint.endswith("is not an .npz file, or is cut short: `fatbench run ... --force` makes it again")
+
+
+def test_a_run_that_no_process_has_is_stopped_and_goes_on(fatbench: Fatbench, tmp_path: Path) -> None:
+    """Only the lock tells a killed process from one that is at work."""
+    put(tmp_path / "mine", status="running")
+    (path,) = (tmp_path / "mine").glob("*.json")
+    with locked(tmp_path / "mine", path.stem):
+        for command in (("show", path.stem, "-o", "mine"), ("compare", "mine")):
+            said = fatbench(*command)
+            assert "running" in said.out
+            assert "stopped" not in said.out
+    said = fatbench("show", path.stem, "--output", "mine")
+    assert "stopped (no process has it)" in said.out
+    again = f"goes on by: fatbench resume {path.stem} --output mine"
+    assert said.out.splitlines()[-2:] == [f"record: mine/{path.stem}.json", again]
+    said = fatbench("compare", "mine", "--format", "markdown")
+    assert "| stopped (no process has it) |" in said.out
+    assert said.code == 0
+
+
+def test_locks_are_asked_for_of_running_runs_only(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(loaded, "is_held", lambda _folder, run_id: asked.append(run_id) or True)
+    for seed, status in enumerate(("finished", "failed", "interrupted", "diverged", "running")):
+        put(tmp_path / "r", seed=seed, status=status)
+    fatbench("compare", "r")
+    assert {load(tmp_path / "r" / f"{one}.json").status for one in asked} == {"running"}
+
+
+def test_show_looks_for_results_and_methods(fatbench: Fatbench, tmp_path: Path) -> None:
+    said = fatbench("show", "nope", "-o", "elsewhere")
+    assert said.code == 2
+    assert said.complaint.startswith("no result 'nope' in elsewhere, and no method 'nope': there are ")
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,9 @@ def scores(record: Record) -> dict[str, int]:
 def test_a_signal_finishes_the_batch_keeps_the_state_and_resume_goes_on(
     fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    before = signal.getsignal(number)
     with monkeypatch.context() as patched:
         signal_at(patched, 13, number)
         said = fatbench(*RUN)
-    assert signal.getsignal(number) is before
     path, record = the_record(tmp_path)
     assert (said.code, record.status, record.budget.stopped_by, record.steps) == (
         code,
@@ -110,7 +108,7 @@ def test_in_an_evaluation_a_signal_ends_the_run_at_once(
         said = fatbench(*RUN)
     path, record = the_record(tmp_path)
     assert (said.code, record.status, record.budget.stopped_by) == (code, "interrupted", "epochs")
-    assert said.complaint.endswith("the same command goes on with the evaluation")
+    assert said.complaint.endswith(f"; fatbench resume {record.id} goes on with the evaluation")
     assert "trained already" in fatbench("resume", path, "--quiet", "--calibration", "0").complaint
     assert load(path).status == "finished"
     assert sorted(file.name for file in (path.parent / record.id).iterdir()) == ["model.safetensors", "samples.npz"]
@@ -139,13 +137,24 @@ def test_a_finished_run_is_not_resumed_and_an_unknown_one_is_one_line(fatbench: 
     path, record = the_record(tmp_path)
     said = fatbench("resume", record.id, "-q")
     assert said.code == 0
-    assert said.complaint.startswith("stored result of ")
-    for wrong in ("nope", "../nope", "nope.json", f"{record.id}x"):
+    assert said.complaint == "finished already: nothing to go on with; `fatbench run ... --force` runs it again"
+    for wrong in ("nope", f"{record.id}x"):
         said = fatbench("resume", wrong)
-        assert said.code == 2
-        assert said.complaint.startswith("no run '")
+        assert (said.code, said.complaint) == (2, f"no run '{wrong}' in results; none is unfinished there")
+    for wrong in ("../nope", "nope.json", "results/nope/", "gone/running.json"):
+        said = fatbench("resume", wrong)
+        assert (said.code, said.complaint) == (2, f"{Path(wrong)} does not exist")
+    said = fatbench("resume", record.id, "-o", "elsewhere")
+    assert (said.code, said.complaint) == (2, f"no run '{record.id}': elsewhere does not exist")
+    said = fatbench("resume", path.relative_to(tmp_path), "-o", "elsewhere")
+    assert (said.code, said.complaint) == (
+        2,
+        f"results/{record.id}.json lies in results, not in elsewhere: leave out --output",
+    )
     path.write_text("{}")
-    assert "is not a fatbench record" in fatbench("resume", record.id).complaint
+    said = fatbench("resume", record.id)
+    assert "is not a fatbench record" in said.complaint
+    assert said.complaint.endswith("there is no state to go on from: `fatbench run ... --force` begins it again")
 
 
 def test_another_spec_is_refused_in_one_line(
@@ -216,14 +225,14 @@ def test_an_evaluation_is_promised_only_where_training_is_over(
 
 def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Path, left_off: object) -> None:
     path, record = the_record(tmp_path)
+    path.unlink()
     evil = "import pathlib\npathlib.Path('ran').touch()\n\n\ndef evil(model, batch, ctx): yield model(batch.x).sum()\n"
     (tmp_path / "evil.py").write_text(evil)
     for field, name in (("method", "./evil.py"), ("model", "evil.py:evil"), ("model", "evil:evil")):
-        content = json.loads(path.read_text())
-        content["spec"][field] = name
-        content["spec"][f"{field}_source"] = hashlib.sha256(evil.encode()).hexdigest()
-        path.write_text(json.dumps(content))
-        assert "runs code that its record names" in fatbench("resume", record.id).complaint
+        source = {f"{field}_source": hashlib.sha256(evil.encode()).hexdigest()}
+        spec = record.spec.model_copy(update={field: name, **source})
+        save(record.model_copy(update={"id": spec.id, "spec": spec}), path.parent)
+        assert "runs code that its record names" in fatbench("resume", spec.id).complaint
     assert not (tmp_path / "ran").exists()
 
 
@@ -250,7 +259,7 @@ def test_a_result_is_shown_and_not_run_again_whatever_has_changed(
     before = path.read_bytes()
     said = fatbench("resume", record.id, "-q")
     assert (said.code, path.read_bytes()) == (0, before)
-    assert said.complaint.startswith("stored result of ")
+    assert said.complaint.startswith("finished already: ")
     assert record.id[:20] in said.out or "fgsm-rs" in said.out
 
 
@@ -270,7 +279,9 @@ def test_after_an_interruption_the_rest_is_not_begun_and_all_are_listed(
     signal_at(monkeypatch, 5, signal.SIGTERM)
     said = fatbench("run", "-m", "./bad.py", "-m", "standard", "--seeds", "0,1", *TINY)
     assert said.code == 75
-    ends = [line.split()[1:] for line in said.err.splitlines()[-4:]]
+    *_, last = said.err.splitlines()
+    assert last == "fatbench: the same command with --resume goes on, and does all the rest"
+    ends = [line.split()[1:] for line in said.err.splitlines()[-5:-1]]
     assert ends == [
         ["failed", "bad", "seed", "0"],
         ["failed", "bad", "seed", "1"],
@@ -293,16 +304,16 @@ def test_a_signal_between_two_runs_ends_the_session_with_its_list(
 ) -> None:
     from fatbench.cli import session
 
-    show = session._print
+    show = session.print_result
 
     def signalled(*arguments: Any) -> None:
         show(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(session, "_print", signalled)
+    monkeypatch.setattr(session, "print_result", signalled)
     said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY)
     assert said.code == 75
-    assert [line.split()[1:-2] for line in said.err.splitlines()[-2:]] == [
+    assert [line.split()[1:-2] for line in said.err.splitlines()[-3:-1]] == [
         ["finished", "standard"],
         ["not", "begun", "standard"],
     ]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fatbench.errors import FatbenchError, ResourceError
+from fatbench.lock import locked
 from fatbench.record import load
-from fatbench.runner.lock import locked
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from tests.runner.test_runner import make_spec, run
@@ -20,7 +20,7 @@ from tests.runner.test_runner import make_spec, run
 HOLD = """
 import sys, time
 from pathlib import Path
-from fatbench.runner.lock import locked
+from fatbench.lock import locked
 with locked(Path(sys.argv[1]), "a-run"):
     print("held", flush=True)
     time.sleep(60)

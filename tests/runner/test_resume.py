@@ -319,7 +319,9 @@ def test_a_state_in_anothers_place_is_refused(tmp_path: Path) -> None:
     for spec in (mine, other):
         leave_off(spec, tmp_path, 5)
     (tmp_path / other.id / FILE).replace(tmp_path / mine.id / FILE)
-    with pytest.raises(UsageError, match=r"another spec: epochs \(4, not 3\); without --resume it starts anew"):
+    with pytest.raises(
+        UsageError, match=r"another spec: epochs \(4, not 3\); `fatbench run ...` without --resume starts anew"
+    ):
         run(mine, output=tmp_path, resume=True)
 
 
@@ -562,7 +564,7 @@ def test_what_stands_in_the_place_of_the_artefacts_is_noticed_before_training(
     spec = make_spec("fgsm-rs", evaluate=[])
     make(tmp_path / spec.id)
     remarks = Remarks()
-    with pytest.raises(ResourceError, match=f"cannot write .*{spec.id}: File exists; choose another --output"):
+    with pytest.raises(ResourceError, match=f"{spec.id} is a file, not a folder: choose another --output"):
         run(spec, output=tmp_path, observer=remarks)
     assert remarks.stages == ["setting up"]
 
@@ -586,7 +588,7 @@ def test_how_often_is_parsed(text: str, every: Every) -> None:
 
 @pytest.mark.parametrize("text", ["", "0e", "e", "1.5e", "never", "-1s", "0s"])
 def test_how_often_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="every 60s, 10m or 1e"):
+    with pytest.raises(ValueError, match=r"every 60s .or 60., 10m, 1h or 1e"):
         parse_every(text)
 
 

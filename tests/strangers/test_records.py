@@ -97,8 +97,10 @@ def ask(answer: Answer, folder: Path, *, refused: bool) -> None:
     other = specimens.put_record(folder)
     (folder / "bad").mkdir(exist_ok=True)
     (folder / "bad" / "model.safetensors").write_bytes(specimens.safetensors_file())
+    beside = answer("compare", "bad.json", other.name, refused=refused)
+    assert "fgsm-rs" in beside.out or not refused  # the table of the rest
     codes = {
-        answer("compare", "bad.json", other.name, refused=refused).code,
+        beside.code,
         answer("compare", "--paired", "--per-seed", "bad.json", other.name, "--format", "json", refused=refused).code,
         answer("compare", other.name, "--baseline", "bad.json", "--fail-if", "clean:-1pp", refused=refused).code,
         answer("show", "bad.json", refused=refused).code,
@@ -146,8 +148,16 @@ def test_a_folder_of_outcomes_that_leads_elsewhere(
     answer("compare", "--paired", "bad.json", specimens.put_record(tmp_path).name)
 
 
-def test_a_folder_of_everything(answer: Answer, tmp_path: Path) -> None:
-    """A results folder that strangers fill: the first that is no record is named."""
-    for k, (_, write) in enumerate(list(no_files())):
+def test_a_folder_of_everything(answer: Answer, fatbench: Answer, tmp_path: Path) -> None:
+    """A results folder that strangers fill: the first that is no record is named; beside one that is, each is."""
+    strange = list(no_files())
+    for k, (_, write) in enumerate(strange):
         write(tmp_path / f"{k}.json")
-    answer("compare", tmp_path, refused=True)
+    assert "nor can the" in answer("compare", tmp_path, refused=True).complaint
+    specimens.put_record(tmp_path)
+    said = fatbench("compare", tmp_path)
+    assert (said.code, said.err.count("fatbench: left out: cannot read")) == (
+        USAGE,
+        len(list(tmp_path.glob("*.json"))) - 1,
+    )
+    assert "fgsm-rs" in said.out

@@ -30,7 +30,8 @@ def left_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, R
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         Path("data.npz").write_bytes(specimens.arrays())
-        spec = make_spec("fgsm-rs", dataset="data.npz", model="small-cnn", batch_size=4, epochs=3, evaluate=["clean"])
+        small = {"dataset": "data.npz", "model": "small-cnn", "batch_size": 4, "epochs": 2, "threads": 1}
+        spec = make_spec("standard", evaluate=["clean"], **small)
         whole = run(spec, output=Path("undisturbed"))
         leave_off(spec, Path("results"), BATCHES)
     assert {FILE, BEFORE} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
@@ -62,12 +63,10 @@ def resume(
     return disturbed
 
 
-def contents(times: int) -> list[str]:
-    return [name for name, _ in damaged(b"x" * 1000, times)]
-
-
-FEW = ["cut-1-of-2", "bit-0", "null-bytes"]  # to the one before, and to both, what the state itself shows
-STATES = [*(((FILE,), name) for name in contents(2)), *(((FILE, BEFORE), name) for name in FEW), ((BEFORE,), "empty")]
+# Each is a run that is resumed: of what one and the same line of the code finds, one or two are enough.
+FEW = ["cut-1-of-2", "bit-0", "null-bytes"]
+SEVERAL = [*FEW, "cut-by-one", "stretch-0", "empty", "elf"]
+STATES = [*(((FILE,), name) for name in SEVERAL), *(((FILE, BEFORE), name) for name in FEW), ((BEFORE,), "empty")]
 
 
 @pytest.mark.parametrize(("files", "name"), STATES)
@@ -80,11 +79,11 @@ def test_damaged_states(resume: Callable[..., None], files: tuple[str, ...], nam
     resume(disturb)
 
 
-@pytest.mark.parametrize("name", contents(3))
+@pytest.mark.parametrize("name", [*SEVERAL, "byte-order-mark", "null-inside", "not-utf8", "web-page"])
 def test_damaged_records(resume: Callable[..., None], name: str) -> None:
     def disturb(results: Path, run_id: str) -> None:
         path = results / f"{run_id}.json"
-        path.write_bytes(dict(damaged(path.read_bytes(), 3))[name])
+        path.write_bytes(dict(damaged(path.read_bytes(), 2))[name])
 
     resume(disturb)
 
@@ -94,6 +93,7 @@ NO_FILES = {
     for what in ("{}.json", "{}/" + FILE, "{}/running.json")
     for name, write in no_files()
     if "running" not in what or name in ("folder", "fifo", "endless")
+    if "running" in what or name in ("gone", "folder", "fifo", "link-to-itself", "link-to-zeros", "endless")
 }
 
 
@@ -152,23 +152,16 @@ def entries(**changes: Any) -> Callable[[Path, str], None]:
 FORGERIES = {
     "no-tensors": forged(training=lambda saved: {}),
     "no-counters": training("counters", None),
-    "counters-short": training("counters", torch.tensor([1, 2])),
-    "counters-negative": training("counters", torch.tensor([-5, -5, -5])),
     "counters-huge": training("counters", torch.tensor([2**62, 2**62, 2**62])),
     "counters-real": training("counters", torch.tensor([1.5, float("nan"), 2.0])),
     "no-loss": training("loss", None),
-    "loss-long": training("loss", torch.zeros(5)),
     "generator-short": training("generator torch", torch.zeros(3, dtype=torch.uint8)),
-    "generator-real": training("generator torch", torch.zeros(5056)),
     "weight-of-another-shape": training("model net.0.weight", torch.zeros(3, 3)),
-    "weight-of-another-type": training("model net.0.weight", torch.zeros(16, 1, 3, 3, dtype=torch.int64)),
-    "momentum-of-nobody": training("optimizer 999 momentum_buffer", torch.zeros(2)),
     "momentum-of-the-last": training("optimizer -1 momentum_buffer", torch.zeros(2)),
     "kept-of-another-model": forged(kept=lambda saved: {"evil": torch.ones(2)}),
     "counters-beyond-the-budget": training("counters", torch.tensor([10**9, 5, 0])),
     "counters-of-more-batches": training("counters", torch.tensor([5, 2**62, 0])),
     "loss-of-another-type": training("loss", torch.tensor(3)),
-    "numpy-before-its-words": training("generator numpy position", torch.tensor([-(10**9), 0])),
     "numpy-beyond-its-words": training("generator numpy position", torch.tensor([10**9, 0])),
     "numpy-other-words": training("generator numpy keys", torch.full((624,), -1)),
     "python-beyond-its-words": training("generator python", torch.full((625,), 10**6)),

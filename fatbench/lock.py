@@ -1,15 +1,17 @@
-"""One process at a time for each run of a folder."""
+"""One process at a time for each run of a folder, and whether there is one. No torch here."""
 
 import errno
 import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fatbench.errors import ResourceError, UsageError
+from fatbench.atomic import make_folder
+from fatbench.errors import ResourceError, UsageError, WriteError
 from fatbench.regular import read_regular
 
 if sys.platform == "win32":
@@ -20,6 +22,7 @@ else:
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as tempfile names them
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _LONGEST = 2**10  # bytes
+_TRIES, _PAUSE = 3, 0.03  # seconds: for a moment `is_held` has a lock too, which is no reason to refuse a run
 _FAR = 2**30  # msvcrt locks bytes, and nobody could read the process's number in a locked one
 
 
@@ -33,12 +36,12 @@ def locked(folder: Path, run_id: str) -> Iterator[None]:
     Raises:
         ResourceError: another process has it, or the folder cannot be written.
     """
-    path = folder / f".{run_id}.lock"
+    path = _place(folder, run_id)
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(path)
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}; choose another --output") from None
+        raise WriteError(path if os.path.lexists(path) else folder, error) from None
     if handle is None:
         raise ResourceError(f"{run_id} is being run by {_owner(path)}: wait for it, or choose another --output")
     try:
@@ -52,8 +55,29 @@ def locked(folder: Path, run_id: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(folder: Path, run_id: str) -> bool:
+    """Return whether a process is at that run; where that cannot be found out, it may be."""
+    try:
+        handle = os.open(_place(folder, run_id), _FLAGS & ~os.O_CREAT)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    try:
+        return _is_nobodys(os.fstat(handle)) and not _lock(handle)
+    except OSError:  # a file system that cannot lock
+        return True
+    finally:
+        os.close(handle)
+
+
+def _place(folder: Path, run_id: str) -> Path:
+    return folder / f".{run_id}.lock"
+
+
 def _acquire(path: Path) -> int | None:
     """Return a handle of the locked file, or None where it is another's."""
+    tries = 0
     while True:
         handle = os.open(path, _FLAGS, 0o644)
         if not _is_nobodys(os.fstat(handle)):
@@ -61,7 +85,11 @@ def _acquire(path: Path) -> int | None:
             raise OSError(errno.EEXIST, "something else is there that is no lock")
         if not _lock(handle):
             os.close(handle)
-            return None
+            tries += 1
+            if tries == _TRIES:
+                return None
+            time.sleep(_PAUSE)
+            continue
         try:
             mine = os.path.samestat(os.fstat(handle), path.lstat())
         except FileNotFoundError:
