@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from fatbench.spec import parse_seconds
+from fatbench.notation import parse_seconds
 
 
 class Every(NamedTuple):

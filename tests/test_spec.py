@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fatbench.errors import UsageError
-from fatbench.spec import PGD, RunSpec, build_spec, parse_eps, parse_evaluation, parse_seconds, short_name
+from fatbench.notation import PGD, parse_eps, parse_evaluation, parse_seconds
+from fatbench.spec import RunSpec, build_spec, short_name
 
 from .report.records import SPEC, spec
 

@@ -19,8 +19,9 @@ from fatbench.cli.shown import print_result
 from fatbench.cli.strict import doubts
 from fatbench.cli.usual_eps import warn_about_eps
 from fatbench.errors import InvalidRunError, UsageError
+from fatbench.notation import split_requests
 from fatbench.record import Record
-from fatbench.spec import EXTERNAL, RunSpec, build_spec, split_requests
+from fatbench.spec import EXTERNAL, RunSpec, build_spec
 
 # A spec says how its weights were trained. Nobody knows it of these, and no score depends on it: the same values for
 # all, so that identical evaluations have identical ids.

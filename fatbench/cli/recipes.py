@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from fatbench import data, methods, presets
 from fatbench.errors import UsageError
+from fatbench.notation import parse_eps
 from fatbench.presets import tracks
-from fatbench.spec import Hyper, parse_eps
+from fatbench.spec import Hyper
 
 if TYPE_CHECKING:
     from fatbench.cli.resolve import Request

@@ -12,8 +12,9 @@ from fatbench import data, methods, models, presets
 from fatbench.cli import recipes
 from fatbench.errors import UsageError
 from fatbench.methods._misfit import refuse_misfit
+from fatbench.notation import EvaluationRequest, parse_request, parse_seconds
 from fatbench.regular import is_folder, is_there, read_regular
-from fatbench.spec import EvaluationRequest, RunSpec, build_spec, parse_request, parse_seconds
+from fatbench.spec import RunSpec, build_spec
 
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
 DEFAULT_SELECTION = "pgd-10"

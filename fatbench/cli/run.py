@@ -14,7 +14,8 @@ from fatbench.cli.resolve import Request, resolve, validation_evaluation
 from fatbench.cli.session import json_list, run_all
 from fatbench.cli.usual_eps import warn_about_eps
 from fatbench.errors import UsageError
-from fatbench.spec import Toggle, split_requests
+from fatbench.notation import split_requests
+from fatbench.spec import Toggle
 
 
 def run(

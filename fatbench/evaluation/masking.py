@@ -20,8 +20,8 @@ from fatbench.evaluation.portion import parted
 from fatbench.evaluation.scores import ATTACK_SEED, Exam
 from fatbench.evaluation.sitting import Sitting
 from fatbench.models.classifier import Classifier
+from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Masking
-from fatbench.spec import PGD, parse_evaluation
 from fatbench.statistics import wilson
 from fatbench.threat import Ball
 

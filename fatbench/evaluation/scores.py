@@ -15,8 +15,9 @@ from fatbench.evaluation.measuring import isolated_randomness, measuring
 from fatbench.evaluation.portion import Portion, parted
 from fatbench.evaluation.sitting import Advance, Sitting, Watch, sitting_of
 from fatbench.models.classifier import Classifier
+from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Fact, Finding
-from fatbench.spec import PGD, EvalEngine, parse_evaluation
+from fatbench.spec import EvalEngine
 from fatbench.threat import Ball
 
 ATTACK_SEED = 0  # the same for every run, so that PGD starts from the same noise under every method

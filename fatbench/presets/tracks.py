@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from fatbench.spec import Hyper, parse_eps
+from fatbench.notation import parse_eps
+from fatbench.spec import Hyper
 
 
 class Track(BaseModel):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fatbench.errors import UsageError
+from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Record
 from fatbench.report.aggregate import Row, aggregate
 from fatbench.report.configuration import Value, configuration, labels
@@ -14,7 +15,6 @@ from fatbench.report.marks import marked
 from fatbench.report.pairs import Pair, pairs_of
 from fatbench.report.plain import plain
 from fatbench.report.setting import Setting, settings_of
-from fatbench.spec import PGD, parse_evaluation
 
 _LISTED = 12  # names in a message
 

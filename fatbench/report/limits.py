@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 
 from fatbench.errors import UsageError
+from fatbench.notation import parse_evaluation
 from fatbench.report.plain import plain
-from fatbench.spec import parse_evaluation
 
 TIME = "train_seconds"
 GRAMMAR = (

@@ -1,7 +1,8 @@
 """The validation accuracy that ends a run."""
 
+from fatbench.notation import parse_target
 from fatbench.record import Probe, TargetInfo
-from fatbench.spec import RunSpec, parse_target
+from fatbench.spec import RunSpec
 
 PROBES = ("clean", "fgsm", "pgd-10")  # on the validation images, every epoch, off the clock
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fatbench.environment import reset_peak_memory
 from fatbench.evaluation.masking import look_for_signs, verdict
+from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Diagnostics, Finding, Masking
 from fatbench.record.samples import FILE, save_samples
 from fatbench.runner.bench import Candidate
@@ -16,7 +17,6 @@ from fatbench.runner.memory import peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.remembered import remembered
 from fatbench.runner.scoring import Results, sit_exams
-from fatbench.spec import PGD, parse_evaluation
 from fatbench.training.checkpoint import LAST_FILE, load_weights
 
 _STATE = "evaluation"  # the folder in which evaluations that are not complete keep what they have found
