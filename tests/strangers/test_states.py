@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from fatbench.record import Probe, Record, Score, load
+from fatbench.every import Every
+from fatbench.record import Probe, Record, Score, load, save
 from fatbench.runner.saved import BEFORE, FILE, Saved, read_saved, write_saved
 from fatbench.spec import RunSpec
 from tests.runner.test_resume import leave_off
@@ -20,7 +21,7 @@ from . import specimens
 from .conftest import OK, Answer
 from .damage import Write, damaged, no_files
 
-BATCHES = 5  # of three an epoch
+BATCHES = 2  # of three
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,10 @@ def left_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, R
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         Path("data.npz").write_bytes(specimens.arrays())
-        small = {"dataset": "data.npz", "model": "small-cnn", "batch_size": 4, "epochs": 2, "threads": 1}
+        small = {"dataset": "data.npz", "model": "small-cnn", "batch_size": 4, "epochs": 1, "threads": 1}
         spec = make_spec("standard", evaluate=["clean"], **small)
         whole = run(spec, output=Path("undisturbed"))
-        leave_off(spec, Path("results"), BATCHES)
+        leave_off(spec, Path("results"), BATCHES, every=Every(seconds=1e-9))
     assert {FILE, BEFORE} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
     return folder, spec, whole
 
@@ -192,13 +193,34 @@ def test_forged_states(answer: Answer, tmp_path: Path, left_off: tuple[Path, Run
     answer("resume", spec.id, "--calibration", "0", "-q")
 
 
+SPECS: dict[str, dict[str, Any]] = {
+    "method-gone": {"method": "nowhere.py"},
+    "method-evil": {"method": "../../evil.py"},
+    "dataset-gone": {"dataset": "nowhere.npz"},
+    "hyper-unknown": {"hyper": {"evil": 1}},
+    "epochs-many": {"epochs": 1000},
+    "batch-huge": {"batch_size": 10**9},
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("consistent", [True, False])
+def test_records_of_other_specs(
+    answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str, consistent: bool
+) -> None:
+    """Whoever can write a record can give it the name that its spec has, and its state's folder too."""
+    folder, spec, _ = left_off
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    other, results = spec.model_copy(update=SPECS[name]), tmp_path / "results"
+    run_id = other.id if consistent else spec.id
+    found = load(results / f"{spec.id}.json").model_copy(update={"spec": other, "id": run_id})
+    (results / f"{spec.id}.json").unlink()
+    save(found, results)
+    (results / spec.id).rename(results / run_id)
+    answer("resume", run_id, "--calibration", "0", "-q", refused=True)
+
+
 RECORDS = {
-    "method-gone": lambda found: found["spec"].update(method="nowhere.py"),
-    "method-evil": lambda found: found["spec"].update(method="../../evil.py"),
-    "dataset-gone": lambda found: found["spec"].update(dataset="nowhere.npz"),
-    "hyper-unknown": lambda found: found["spec"]["hyper"].update(evil=1),
-    "epochs-huge": lambda found: found["spec"].update(epochs=10**9),
-    "batch-huge": lambda found: found["spec"].update(batch_size=10**9),
     "id-another": lambda found: found.update(id="another"),
     "id-path": lambda found: found.update(id="../evil"),
     "artefact-elsewhere": lambda found: found.update(artefacts={"weights": "/etc/passwd"}),
