@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from fatbench.conformance.finding import Verdict, failed, ok
+from fatbench.conformance.finding import Verdict, declared, failed, ok
+from fatbench.conformance.learning import BATCHES, learnt
 from fatbench.conformance.stage import Stage, losses
 from fatbench.conformance.subject import Subject
+from fatbench.errors import UsageError, one_line
+
+_LEARNT = 0.75  # share of images; half of them are right by chance
 
 
 def bf16(subject: Subject) -> Verdict:
@@ -28,8 +32,18 @@ def odd_batches(subject: Subject) -> Verdict:
 
 
 def two_classes(subject: Subject) -> Verdict:
-    """With as few classes as there can be."""
-    return _tried(subject, {"2 classes": replace(subject.stage, classes=2)})
+    """With as few classes as there can be, and it is the right one of them that is trained; or it says what to set."""
+    try:
+        found = _tried(subject, {"2 classes": replace(subject.stage, classes=2)})
+        right = learnt(subject.method, subject.norm) if found.status == "ok" else 1.0
+    except UsageError as error:
+        if "--" not in str(error):
+            raise
+        return declared(f"refuses: {one_line(str(error))}")
+    if right < _LEARNT:
+        after = f"after {BATCHES} batches of two classes that lie far apart"
+        return failed(f"{after} {right:.0%} of the clean images are right: it trains another label than theirs")
+    return found
 
 
 def channels(subject: Subject) -> Verdict:

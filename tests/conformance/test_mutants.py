@@ -90,6 +90,15 @@ def test_a_method_of_ours_that_waits_is_found_when_it_does_not_say_so(tmp_path: 
     assert look("CUDA graph", "nuat").status == "declared"
 
 
+@pytest.mark.parametrize(("remedy", "status"), [("set true_mass above it with --set", "declared"), ("no", "failed")])
+def test_two_classes_may_be_refused_with_a_remedy(remedy: str, status: str, write: Write) -> None:
+    refusal = f"    if model(x).shape[1] == 2: raise UsageError('half of two: {remedy}')\n"
+    found = look("two classes", write((BEFORE, refusal), head="from fatbench.errors import UsageError\n"))
+    assert found.status == status
+    assert found.detail.endswith(f"half of two: {remedy}")
+    assert found.detail.startswith("refuses: ") == (status == "declared")
+
+
 # The whole
 
 
