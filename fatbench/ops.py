@@ -145,7 +145,7 @@ def smoothing_leaving(mass: float, classes: int) -> float:
     if mass * classes <= 1:
         raise UsageError(
             f"a true class's probability of {mass:g} is no more than the other {classes - 1} get: "
-            f"choose one above {1 / classes:.3g}"
+            f"choose one above {1 / classes:.3g} by --label-smoothing or the method's --set true_mass"
         )
     return (1.0 - mass) * classes / (classes - 1)
 
