@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -124,6 +125,7 @@ def _driver() -> str | None:
     return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"])
 
 
+@cache  # what runs is what was imported
 def _source_state() -> tuple[str | None, bool | None]:
     """The commit of fatbench's own source tree and whether it was changed, or nothing when it is installed."""
     root = Path(__file__).parent.parent

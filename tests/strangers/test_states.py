@@ -66,7 +66,7 @@ def resume(
 
 # Each is a run that is resumed: of what one and the same line of the code finds, one or two are enough.
 FEW = ["cut-1-of-2", "bit-0", "null-bytes"]
-SEVERAL = [*FEW, "cut-by-one", "stretch-0", "empty", "elf"]
+SEVERAL = [*FEW, "stretch-0", "empty"]
 STATES = [*(((FILE,), name) for name in SEVERAL), *(((FILE, BEFORE), name) for name in FEW), ((BEFORE,), "empty")]
 
 
@@ -80,7 +80,7 @@ def test_damaged_states(resume: Callable[..., None], files: tuple[str, ...], nam
     resume(disturb)
 
 
-@pytest.mark.parametrize("name", [*SEVERAL, "byte-order-mark", "null-inside", "not-utf8", "web-page"])
+@pytest.mark.parametrize("name", [*SEVERAL, "byte-order-mark", "not-utf8", "web-page"])
 def test_damaged_records(resume: Callable[..., None], name: str) -> None:
     def disturb(results: Path, run_id: str) -> None:
         path = results / f"{run_id}.json"
@@ -154,8 +154,6 @@ FORGERIES = {
     "no-tensors": forged(training=lambda saved: {}),
     "no-counters": training("counters", None),
     "counters-huge": training("counters", torch.tensor([2**62, 2**62, 2**62])),
-    "counters-real": training("counters", torch.tensor([1.5, float("nan"), 2.0])),
-    "no-loss": training("loss", None),
     "generator-short": training("generator torch", torch.zeros(3, dtype=torch.uint8)),
     "weight-of-another-shape": training("model net.0.weight", torch.zeros(3, 3)),
     "momentum-of-the-last": training("optimizer -1 momentum_buffer", torch.zeros(2)),
@@ -164,19 +162,13 @@ FORGERIES = {
     "counters-of-more-batches": training("counters", torch.tensor([5, 2**62, 0])),
     "loss-of-another-type": training("loss", torch.tensor(3)),
     "numpy-beyond-its-words": training("generator numpy position", torch.tensor([10**9, 0])),
-    "numpy-other-words": training("generator numpy keys", torch.full((624,), -1)),
-    "python-beyond-its-words": training("generator python", torch.full((625,), 10**6)),
     "python-gauss-of-many": training("generator python gauss", torch.zeros(9, dtype=torch.float64)),
-    "momentum-of-another-shape": training("optimizer 0 momentum_buffer", torch.zeros(2)),
     "buffer-of-nobody": training("buffer \x1b[2J", torch.zeros(2)),
     "seconds-strange": facts(seconds={"train": 1e12, "\x1b[2J": 1.0}),
-    "seconds-negative": facts(seconds={"train": -1.0}),
     "kept-of-no-probe": facts(kept_step=77),
-    "marks-unordered": entries(marks=[(0, 0.0), (5, 9.0), (3, 1.0)]),
     "marks-impossible": entries(marks=[(0, 0.0), (10**12, 1e-300)]),
     "joules-negative": entries(joules=-1e300),
     "record-of-another": recorded(id="another"),
-    "record-elsewhere": recorded(artefacts={"weights": "../../etc/passwd"}),
     "record-with-huge-scores": recorded(scores={"clean": Score(correct=1, total=2**63 - 1)}, steps=2**63 - 1),
     "history-of-other-looks": recorded(
         history=[Probe(epoch=1, step=1, train_seconds=0, lr=0, loss=None, scores={"other": Score(correct=1, total=2)})]
