@@ -83,10 +83,11 @@ def test_adaptive_its_buffers_change_after_the_yield_and_without_waiting_for_a_d
     ctx, method, model = make_context("linf"), methods.load("elle", adaptive=True, sensitivity=0.1), smooth_net()
     for batch in make_batches(12):
         before = {name: buffer.clone() for name, buffer in ctx.buffers.items()}
+        losses = method(model, batch, ctx)
         with WaitsForNothing():
-            losses = method(model, batch, ctx)
             next(losses)
-            assert all(torch.equal(buffer, ctx.buffers[name]) for name, buffer in before.items())
+        assert all(torch.equal(buffer, ctx.buffers[name]) for name, buffer in before.items())
+        with WaitsForNothing():
             assert next(losses, None) is None
     assert ctx.buffers["count"] == 12
 
