@@ -26,8 +26,7 @@ class WeightAverage:
         self._model, self._ema, self._swa = model, ema, swa
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._average = [parameter.detach().clone() for parameter in self._parameters]
-        self._taken = torch.zeros((), dtype=torch.float64 if _has_float64(self._average) else torch.float32)
-        self._taken = self._taken.to(self._average[0].device)
+        self._taken = torch.zeros((), device=self._average[0].device)
 
     def state(self) -> dict[str, Tensor]:
         """The tensors of which it consists, changed in place."""
@@ -101,7 +100,3 @@ def _measure_statistics(model: nn.Module, loader: Loader) -> None:
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source)
-
-
-def _has_float64(tensors: Sequence[Tensor]) -> bool:
-    return any(tensor.dtype == torch.float64 for tensor in tensors)
