@@ -22,6 +22,7 @@ _VERDICTS = (
 )
 _WAITING = frozenset(f"{_READS} {_SIZES} {_VERDICTS}".split())
 _HOST_CALLS = {"item", "cpu", "tolist", "numpy", "cuda", "nonzero"}
+_HOST_DRAWS = re.compile(r"(random|(np|numpy)\.random)\.\w+$")
 _MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.view", "fatbench.methods")
 
 
@@ -82,6 +83,8 @@ def host_calls(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _HOST_CALLS:
             found.append(f"line {node.lineno}: .{node.func.attr}() waits for the device")
+        elif isinstance(node, ast.Call) and _HOST_DRAWS.match(ast.unparse(node.func)):
+            found.append(f"line {node.lineno}: {ast.unparse(node.func)}() is drawn on the host and would be frozen")
         elif isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
             test = ast.unparse(node.test)
             if re.search(r"\.(step|progress)\b(?!\()", test):
