@@ -1,0 +1,35 @@
+"""CIFAR-10 from mosaics of 1,000 images, 40 columns of 32x32 tiles: train_00.webp ..., test_00.webp ..., labels.npz."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+NAME = "cifar10.npz"
+
+
+def unpack(sources: Sequence[Path], folder: Path) -> dict[str, int]:
+    """Write folder/cifar10.npz from the parts in the folders `sources`, and return the images of each split.
+
+    The parts of a split that are there must be its first ones: with some of them missing the set is smaller.
+    """
+    files = {path.name: path for source in sources for path in source.iterdir()}
+    labels, arrays = np.load(files["labels.npz"]), {}
+    with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter's lock alone
+        for split in ("train", "test"):
+            names = takewhile(files.__contains__, (f"{split}_{part:02d}.webp" for part in count()))
+            images = np.concatenate(list(pool.map(tiles, [files[name] for name in names])))
+            arrays[f"x_{split}"] = images
+            arrays[f"y_{split}"] = labels[split][: len(images)].astype(np.int64)
+    np.savez(folder / NAME, **arrays)
+    return {split: len(arrays[f"y_{split}"]) for split in ("train", "test")}
+
+
+def tiles(path: Path, size: int = 32, columns: int = 40) -> NDArray[np.uint8]:
+    """Return the images of a mosaic, row by row: (N, 32, 32, 3)."""
+    mosaic = np.asarray(Image.open(path).convert("RGB"))
+    return mosaic.reshape(-1, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)

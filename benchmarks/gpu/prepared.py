@@ -1,0 +1,85 @@
+"""A training whose engine is warmed up, ready to be timed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.section import Section, rounded
+from benchmarks.lanes import Setting, cifar_shaped, digits
+from fatbench.environment import peak_memory
+from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.metering.flops import counted_flops
+from fatbench.record import EngineInfo
+from fatbench.runner.bench import Bench, set_up
+from fatbench.spec import RunSpec
+from fatbench.training.loop import Training
+from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training with its engine in force; a Lane."""
+
+    spec: RunSpec
+    bench: Bench
+    training: Training
+    updates: int  # optimiser steps per batch
+    flops: float  # of the model, per optimiser step
+    engine: EngineInfo
+    section: Section
+
+    def elapsed(self, batches: int) -> float:
+        """Train on so many batches and return the seconds that they took."""
+        with fast_kernels(self.spec):
+            return self.section.elapsed(self.training.step_through_batch, batches)
+
+    def timed(self) -> dict[str, Any]:
+        """Time an optimiser step: what a row says of it."""
+        batch_ms, spread = self.section.milliseconds(self.elapsed)
+        ms = batch_ms / self.updates
+        return rounded(
+            ms_per_update=ms,
+            spread=spread,
+            images_per_second=1e3 * self.spec.batch_size / ms,
+            tflop_per_update=self.flops / 1e12,
+            tflop_per_second=self.flops / ms / 1e9,
+            peak_bytes=peak_memory(self.bench.device).get("allocated"),
+            capture_seconds=self.engine.capture_seconds,
+            compile_seconds=self.engine.compile_seconds,
+            graph=self.engine.in_force.get("graph", False),
+            stem=self.engine.in_force.get("pad-stem", False),
+            notes="; ".join(f"{part}: {why}" for part, why in self.engine.notes.items()),
+        )
+
+
+def setting(section: Section) -> Setting:
+    """ResNet-18 on noise of CIFAR-10's shape; in a rehearsal the small model on digits."""
+    return cifar_shaped(Path(), section.scale.batch_size) if section.on_gpu else digits()
+
+
+def spec_of(section: Section, method: str, **changes: Any) -> RunSpec:
+    """The run of `method` whose batches are timed, in bf16 on the fast engine."""
+    return setting(section).spec(method, "fast bf16", section.scale.device).model_copy(update=changes)
+
+
+def prepared(section: Section, spec: RunSpec, *, constants: Mapping[str, object] | None = None) -> Prepared:
+    """Return the training of `spec`, warmed up.
+
+    Args:
+        section: where it is timed.
+        spec: the run.
+        constants: what the method's file is to say of itself instead, for an experiment.
+    """
+    with fast_kernels(spec):  # from the first convolution on: cuDNN keeps what it chose first
+        bench = set_up(spec, None, download=False)
+        if constants is not None:
+            description = replace(bench.method.description, constants=dict(constants))
+            bench = replace(bench, method=replace(bench.method, description=description))
+        training = bench.training()
+        with isolated_randomness(spec.seed, bench.device):
+            with counted_flops() as flops:
+                cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+            engine = prepare(training, cost.updates, spec)
+    return Prepared(spec, bench, training, cost.updates, flops.total / cost.updates, engine, section)

@@ -1,0 +1,127 @@
+"""Real runs whose records are kept: trained alone on the GPU, one after the other, then scored side by side."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.process import die_with_parent
+from benchmarks.gpu.scale import Run
+from benchmarks.gpu.section import Section, rounded
+from fatbench.cli.resolve import Request, resolve
+from fatbench.record import Record, load
+from fatbench.runner import run
+from fatbench.runner.observer import Observer
+from fatbench.spec import RunSpec
+from fatbench.stop import Interrupted
+
+RECORDS = "records"
+
+
+class _TrainingOnly(Observer):
+    """Stops a run where its evaluation would begin; `fatbench resume` evaluates it later."""
+
+    def stage(self, name: str) -> None:
+        if name.startswith("evaluating"):
+            raise Interrupted
+
+
+def spec_for(section: Section, wanted: Run) -> RunSpec:
+    """The run on CIFAR-10 with a ResNet-18, in a rehearsal on digits."""
+    scale = section.scale
+    data: dict[str, Any] = {"dataset": "digits", "model": "small-cnn", "limit_train": 256, "threads": 1}
+    if section.cifar10:
+        data = {"dataset": "cifar10.npz", "model": "resnet18"}
+    flags = data | {"epochs": wanted.epochs, "evaluate": list(scale.evaluations), "eval_batch_size": 500}
+    flags |= {"engine": "fast", "precision": "bf16", "eval_engine": "fast"}
+    request = Request([wanted.method], flags=flags, seeds=str(wanted.seed), eval_samples=str(scale.test_images))
+    (spec,) = resolve(request, device=scale.device)
+    return spec
+
+
+def training(section: Section) -> None:
+    """Train the runs of the claim, and keep their weights for section `scoring`."""
+    _train(section, section.scale.runs)
+
+
+def seeds(section: Section) -> None:
+    """Train further seeds of backward smoothing and TRADES."""
+    _train(section, section.scale.more_runs)
+
+
+def _train(section: Section, wanted: Sequence[Run]) -> None:
+    plan = {f"{one.method}, {one.epochs} epochs, seed {one.seed}": one for one in wanted}
+
+    def measure(name: str) -> None:
+        spec, folder = spec_for(section, plan[name]), section.output / RECORDS
+        started = time.monotonic()
+        try:
+            record = run(spec, output=folder, force=True, calibration_seconds=0.0, observer=_TrainingOnly())
+        except Interrupted:
+            record = load(folder / f"{spec.id}.json")
+        last = record.history[-1] if record.history else None
+        probed = {} if last is None else {f"validation {key}": one.accuracy for key, one in last.scores.items()}
+        section.rows.append(
+            name,
+            method=spec.method,
+            record=record.id,
+            status=record.budget.stopped_by,
+            graph=bool(record.engine and record.engine.in_force.get("graph")),
+            notes="; ".join(f"{part}: {why}" for part, why in record.engine.notes.items()) if record.engine else "",
+            **rounded(
+                train_seconds=record.timing.train,
+                wall_seconds=time.monotonic() - started,
+                images_per_second=record.throughput.images_per_second if record.throughput else None,
+                tflop_per_second=record.compute.flops_per_second / 1e12 if record.compute else None,
+                energy_joules=record.energy_joules,
+                **probed,
+            ),
+            noisy=record.throughput.noisy if record.throughput else None,
+            memory=record.memory,
+        )
+
+    section.each(plan, measure)
+
+
+def scoring(section: Section) -> None:
+    """Score every run that is trained, all at the same time, each in its own process; a row as each is complete."""
+    folder, started = section.output / RECORDS, time.monotonic()
+    waiting = [path for path in sorted(folder.glob("*.json")) if path.stem not in section.rows.done()]
+    processes = {path: _score(section, path) for path in waiting if not load(path).finished}
+    for path in set(waiting) - set(processes):
+        _append(section, path, started)
+    try:
+        while processes and section.seconds_left > 0:
+            for path, process in list(processes.items()):
+                if process.poll() is not None:
+                    del processes[path]
+                    _append(section, path, started)
+            time.sleep(0.2)
+    finally:
+        for process in processes.values():
+            process.kill()
+
+
+def _score(section: Section, path: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "fatbench", "resume", str(path), "--quiet", "--calibration", "0"]
+    with (section.output / "scoring.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
+
+
+def _append(section: Section, path: Path, started: float) -> None:
+    record = load(path)
+    if not record.finished:
+        section.rows.append(path.stem, error=f"{record.status}: {record.error or 'see scoring.log'}")
+        return
+    seconds = round(time.monotonic() - started, 1)
+    section.rows.append(path.stem, method=record.spec.method, seed=record.spec.seed, seconds=seconds, **scores(record))
+
+
+def scores(record: Record) -> dict[str, Any]:
+    """Return what a row says of a record's scores: counts, and the seconds that each evaluation took."""
+    found: dict[str, Any] = {}
+    for name, score in record.scores.items():
+        found |= {name: [score.correct, score.total], f"{name} seconds": round(score.seconds, 2)}
+    return found
