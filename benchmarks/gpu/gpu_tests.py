@@ -20,14 +20,13 @@ def gpu_tests(section: Section) -> None:
     files = [path for path in sorted((_ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
     files = files if section.on_gpu else [_ROOT / "tests/metering/test_calibration.py"]
     marks = "gpu and not slow" if section.on_gpu else "not slow and not gpu"
-    command = [sys.executable, "-m", "pytest", "-m", marks, "-v", "--tb=short", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-m", marks, "-vv", "--tb=short", "-p", "no:cacheprovider"]
     command += ["-n", str(_PROCESSES)] if section.on_gpu else []
     command += ["--timeout", str(_LONGEST)] if section.on_gpu else []
     command += ["--continue-on-collection-errors", *map(str, files)]
 
     def measure(name: str) -> None:
-        outcomes, started = {"PASSED": 0, "FAILED": 0, "ERROR": 0, "SKIPPED": 0}, time.monotonic()
-        # Its standard error goes to the file too: a broken interpreter says so there.
+        started, seen, counts = time.monotonic(), set[str](), {}
         with (section.output / "tests.log").open("w", encoding="utf-8") as log:
             environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
             process = subprocess.Popen(
@@ -37,22 +36,28 @@ def gpu_tests(section: Section) -> None:
             for line in process.stdout:
                 log.write(line)
                 log.flush()
-                found = _outcome(line)
-                if found is not None:
-                    outcomes[found[0]] += 1
+                found, counts = outcome(line), summary(line) or counts
+                if found is not None and found[1] not in seen:  # failures are named once more at the end
+                    seen.add(found[1])
                     section.rows.append(found[1], outcome=found[0])
                 if section.seconds_left < 0:
                     process.kill()
             code = process.wait()
-        counts = {outcome.lower(): count for outcome, count in outcomes.items() if outcome != "ERROR"}
-        counts["errors"] = outcomes["ERROR"]  # `error` is what a row that failed has
         section.rows.append(name, seconds=round(time.monotonic() - started, 1), exit_code=code, **counts)
 
     section.each(["pytest"], measure)
 
 
-def _outcome(line: str) -> tuple[str, str] | None:
+def outcome(line: str) -> tuple[str, str] | None:
     """Return (outcome, test) from a line of `pytest -v`, with or without xdist, or None."""
     swapped = re.sub(r"^(tests/\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)\b", r"\2 \1", line.strip())
     found = _OUTCOME.search(swapped)
-    return (found[1], found[2].removeprefix("tests/")) if found else None
+    return (found[1], found[2].partition(" - ")[0].removeprefix("tests/")) if found else None
+
+
+def summary(line: str) -> dict[str, int]:
+    """Return {"passed": 156, "failed": 17, "errors": 0} from the last line of pytest, or {} from any other."""
+    if not re.match(r"=*\s*\d+ \w+.* in [\d.]+s", line):
+        return {}
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", line)}
+    return {"passed": counts.get("passed", 0), "failed": counts.get("failed", 0), "errors": counts.get("error", 0)}

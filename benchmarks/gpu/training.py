@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.gpu.process import die_with_parent
+from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.scale import Run
 from benchmarks.gpu.section import Section, rounded
 from fatbench.cli.resolve import Request, resolve
+from fatbench.evaluation.autoattack.course import CLEAN
+from fatbench.evaluation.autoattack.parts import parts_for
 from fatbench.record import Record, load
+from fatbench.record.samples import STANDING
 from fatbench.runner import run
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
@@ -100,8 +106,10 @@ def scoring(section: Section) -> None:
                     _append(section, path, started)
             time.sleep(0.2)
     finally:
-        for process in processes.values():
+        for path, process in processes.items():
             process.kill()
+            process.wait()
+            append_unfinished(section.rows, path)
 
 
 def _score(section: Section, path: Path) -> "subprocess.Popen[bytes]":
@@ -117,6 +125,20 @@ def _append(section: Section, path: Path, started: float) -> None:
         return
     seconds = round(time.monotonic() - started, 1)
     section.rows.append(path.stem, method=record.spec.method, seed=record.spec.seed, seconds=seconds, **scores(record))
+
+
+def append_unfinished(rows: Rows, path: Path) -> None:
+    """Add a row with what is known of a run whose scoring ran out of time; AutoAttack's attacks that are complete."""
+    record, state = load(path), path.with_suffix("") / "evaluation" / "autoattack.npz"
+    found = scores(record)
+    if state.exists():
+        arrays = np.load(state, allow_pickle=False)
+        broken_by, (attack, position, _) = arrays["broken_by"], arrays["counters"].tolist()
+        complete = attack + (position == int(np.isin(broken_by, (STANDING, CLEAN + 1 + attack)).sum()))
+        attacks = parts_for(10)[0][:complete]
+        standing = (broken_by == STANDING) | (broken_by > CLEAN + complete)
+        found |= {"after": " and ".join(attacks), "standing after": [int(standing.sum()), len(broken_by)]}
+    rows.append(f"{path.stem}, out of time", method=record.spec.method, seed=record.spec.seed, **found)
 
 
 def scores(record: Record) -> dict[str, Any]:

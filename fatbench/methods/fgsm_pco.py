@@ -61,4 +61,4 @@ def fgsm_pco(
     yield smoothed(mixed, ctx.smoothing) + mse * (F.mse_loss(new, last) - F.mse_loss(new, mixed)).abs()
 
     offsets[ids] = ((x_adv - x) / ctx.ball.eps).to(offsets)
-    seen[ids] = 1
+    seen.index_fill_(0, ids, 1)  # an assignment would copy the number from the host and wait for it
