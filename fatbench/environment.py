@@ -13,7 +13,13 @@ from fatbench.errors import ResourceError, UsageError
 from fatbench.record import Environment
 
 # In plain RuntimeErrors: of a CPU, of libraries on a GPU, of Metal.
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "_STATUS_ALLOC_FAILED", "MPS backend out of memory")
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
+    "MPS backend out of memory",
+)
 
 
 def resolve_device(name: str) -> str:
@@ -57,17 +63,23 @@ def describe_environment(device: torch.device) -> Environment:
         cuda=torch.version.cuda if on_gpu else None,
         cudnn=str(torch.backends.cudnn.version()) if on_gpu else None,  # type: ignore[no-untyped-call]
         driver=_driver() if on_gpu else None,
-        tf32=on_gpu and torch.backends.cudnn.allow_tf32,
+        tf32=on_gpu and torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
         fatbench=fatbench.__version__,
         commit=commit,
         dirty=dirty,
     )
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of peak memory on a GPU, without what an earlier run's cache still holds."""
+def reset_peak_memory(device: torch.device, *, release: bool = True) -> None:
+    """Start a new measurement of peak memory on a GPU.
+
+    Args:
+        device: which.
+        release: give back first what torch keeps for tensors to come, which would count as reserved.
+    """
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        if release:
+            torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 

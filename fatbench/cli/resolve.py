@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fatbench import data, methods, models, presets
 from fatbench.cli import recipes
@@ -14,7 +14,7 @@ from fatbench.errors import UsageError
 from fatbench.methods._misfit import refuse_misfit
 from fatbench.notation import EvaluationRequest, parse_request, parse_seconds
 from fatbench.regular import is_folder, is_there, read_regular
-from fatbench.spec import RunSpec, build_spec
+from fatbench.spec import RunSpec, Toggle, build_spec
 
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
 DEFAULT_SELECTION = "pgd-10"
@@ -166,6 +166,19 @@ def _check_names(model: str, dataset: str) -> None:
         models.describe(model)
     if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or is_folder(Path(dataset))):
         data.describe(dataset)
+
+
+def engine_parts(names: Sequence[str] | None) -> tuple[Toggle, ...]:
+    """Return the parts of the fast engine in `--require`, in the order given.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    known: dict[str, Toggle] = {part: part for part in get_args(Toggle)}
+    unknown = next((name for name in names or () if name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"--require takes {', '.join(known)}, not '{unknown:.40}'")
+    return tuple(known[name] for name in dict.fromkeys(names or ()))
 
 
 def own_source(name: str) -> str | None:

@@ -10,7 +10,7 @@ import typer
 from fatbench.cli.checkpoints import EVERY_HELP, every_of
 from fatbench.cli.published import warn_about_published
 from fatbench.cli.recipes import UNIFIED
-from fatbench.cli.resolve import Request, resolve, validation_evaluation
+from fatbench.cli.resolve import Request, engine_parts, resolve, validation_evaluation
 from fatbench.cli.session import json_list, run_all
 from fatbench.cli.usual_eps import warn_about_eps
 from fatbench.errors import UsageError
@@ -111,6 +111,10 @@ def run(
         list[str] | None,
         typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail unless this part of the fast engine is in force, as graph; repeatable."),
+    ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
     calibration: Annotated[
         float,
@@ -178,6 +182,7 @@ def run(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     request = Request(method or (), preset, given, set_ or (), seeds, eval_samples, recipe)
+    parts = engine_parts(require)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 
@@ -189,7 +194,7 @@ def run(
         typer.echo(json_list(specs))
         return
     options: dict[str, Any] = {"output": output, "force": force, "data_dir": data_dir, "download": download}
-    options |= {"calibration_seconds": calibration, "resume": resume, "every": every}
+    options |= {"calibration_seconds": calibration, "resume": resume, "every": every, "require": parts}
     raise typer.Exit(run_all(specs, json=json, quiet=quiet, strict=strict, **options))
 
 

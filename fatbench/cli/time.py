@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fatbench.cli.resolve import Request, resolve
+from fatbench.cli.resolve import Request, engine_parts, resolve
 from fatbench.record import Environment
 from fatbench.spec import RunSpec, Toggle, short_name
 
@@ -49,6 +49,10 @@ def time_steps(
         list[str] | None,
         typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Fail unless this part of the fast engine is in force, as graph; repeatable."),
+    ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable.")
@@ -76,12 +80,13 @@ def time_steps(
     request = Request(
         method, flags={name: value for name, value in flags.items() if value is not None}, hyper=set_ or ()
     )
+    parts = engine_parts(require)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 
     specs = resolve(request, device=resolve_device(device))
     times, environment = _measure(
-        specs, runs=runs, batches=batches, interleave=interleave, data_dir=data_dir, download=download
+        specs, runs=runs, batches=batches, interleave=interleave, data_dir=data_dir, download=download, require=parts
     )
     if json_:
         typer.echo(json.dumps(_as_dict(times, environment, interleave), indent=1))

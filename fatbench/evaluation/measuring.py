@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,23 +19,35 @@ def measuring(model: Classifier) -> Iterator[None]:
     float32 means it: TensorFloat-32, torch's default for convolutions on recent GPUs, is off.
     """
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
-    tf32 = [backend.allow_tf32 for backend in backends]
     searching = torch.backends.cudnn.benchmark
     try:
         torch.backends.cudnn.benchmark = False  # attacks drop images as they fall: every size would be searched for
-        for backend in backends:
-            backend.allow_tf32 = False
         for parameter in frozen:
             parameter.requires_grad_(False)
-        with evaluating(model), full_precision(model):
+        with float32_arithmetic("ieee"), evaluating(model), full_precision(model):
             yield
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
         torch.backends.cudnn.benchmark = searching
-        for backend, allowed in zip(backends, tf32, strict=True):
-            backend.allow_tf32 = allowed
+
+
+@contextmanager
+def float32_arithmetic(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Let a GPU's float32 convolutions and matrix products be such inside; then as before.
+
+    By torch's names of 2.9 and later: the older `allow_tf32` cannot be read once a user's own code has set one of them.
+    """
+    cudnn: Any = torch.backends.cudnn  # whose `conv` and `rnn` its stub does not know
+    backends: list[Any] = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = precision
+        yield
+    finally:
+        for backend, usual in zip(backends, before, strict=True):
+            backend.fp32_precision = usual
 
 
 @contextmanager

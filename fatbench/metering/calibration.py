@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from math import ceil
+from typing import Any
 
 import torch
 
@@ -28,7 +29,8 @@ def peak_flops(device: torch.device, precision: Precision, seconds: float = 5.0)
     float32 products use TensorFloat-32 if convolutions do, as they do by torch's default: nearly all the work of the
     networks measured against this is convolutions.
     """
-    tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    backends: list[Any] = [torch.backends.cudnn.conv, torch.backends.cuda.matmul]  # type: ignore[attr-defined]
+    tf32 = any(backend.fp32_precision == "tf32" for backend in backends)
     return _measured(device, precision, seconds, torch.get_num_threads(), tf32)
 
 
@@ -81,7 +83,7 @@ def _fastest(device: torch.device, dtype: torch.dtype, deadline: float) -> _Prod
             break
         try:
             product = _Product(size, device, dtype)
-        except torch.OutOfMemoryError:
+        except RuntimeError:  # torch's own word for no memory is one, a library's on a GPU another
             break
         reached = product.flops_per_second()
         if reached > rate:

@@ -62,7 +62,7 @@ def _engine(record: Record) -> Iterator[Line]:
     yield "engine", f"{plain(engine.name)}: {', '.join(on) or 'nothing in force'}"
     for part, why in engine.notes.items():
         yield "", f"no {plain(part)}: {plain(why)}"
-    costs = {"compiled": engine.compile_seconds, "captured": engine.capture_seconds}
+    costs = {"compiled": engine.compile_seconds, "captured and tried": engine.capture_seconds}
     times = [f"{what} in {duration(seconds)}" for what, seconds in costs.items() if seconds]
     if times:
         yield "", ", ".join(times)

@@ -1,12 +1,11 @@
 """run(spec) -> Record: the only place where everything meets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
+from fatbench.environment import is_out_of_memory
 from fatbench.every import EVERY_EPOCH, Every
 from fatbench.lock import locked
 from fatbench.metering.calibration import peak_flops
@@ -20,13 +19,14 @@ from fatbench.runner.memory import evaluation_memory_explained, training_memory_
 from fatbench.runner.observer import Observer
 from fatbench.runner.recovering import put_record_back
 from fatbench.runner.replacing import put_in_place
+from fatbench.runner.requirements import check_required, refuse_contradiction
 from fatbench.runner.resuming import check_places, look_for_another, usable_states
 from fatbench.runner.saved import Saved
 from fatbench.runner.saving import Saver
 from fatbench.runner.scoring import look_for_breaches
 from fatbench.runner.stored import finished_record, trained_journal
 from fatbench.runner.threads import sensible_threads, threads
-from fatbench.spec import RunSpec
+from fatbench.spec import RunSpec, Toggle
 from fatbench.stop import Stop
 
 
@@ -39,6 +39,7 @@ def run(
     force: bool = False,
     resume: bool = False,
     every: Every = EVERY_EPOCH,
+    require: Sequence[Toggle] = (),
     stop: Stop | None = None,
     calibration_seconds: float = 5.0,
     observer: Observer | None = None,
@@ -53,6 +54,8 @@ def run(
     the result is then, bit for bit, that of a run which was never interrupted. A record that cannot be read is replaced
     by the one in the state.
 
+    Parts of the fast engine in `require` must be in force: otherwise nothing is trained.
+
     Once per process `calibration_seconds` go into the speed of this device, for the model FLOPs utilisation; 0 leaves
     that unknown.
 
@@ -63,12 +66,13 @@ def run(
             Interrupted if `stop` asked for that, and the state has been kept.
     """
     observer = observer or Observer()
+    refuse_contradiction(spec, require)
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
     if resume:
         put_record_back(output, spec.id, observer)
-    intent = _Intent(force, resume, every, stop or Stop())
+    intent = _Intent(force, resume, every, require, stop or Stop())
     if awaits_its_place(output, spec.id) is None:
         # It can be had while another process has it too, and from a folder that cannot be written.
         known = _stored(bench, output, observer, intent)
@@ -77,6 +81,7 @@ def run(
     with threads(spec.threads or sensible_threads(bench)), locked(output, spec.id):
         placed = put_in_place(output, spec.id)
         if placed is not None and resume:
+            check_required(placed.engine, require)
             observer.reused(placed)
             return placed
         known = _stored(bench, output, observer, intent)
@@ -89,6 +94,7 @@ class _Intent(NamedTuple):
     force: bool
     resume: bool
     every: Every
+    require: Sequence[Toggle]
     stop: Stop
 
 
@@ -96,6 +102,7 @@ def _stored(bench: Bench, output: Path, observer: Observer, intent: _Intent) -> 
     """Return the result that is stored already, if it is wanted."""
     known = None if intent.force else finished_record(bench, bench.method.description.sha256, output)
     if known is not None:
+        check_required(known.engine, intent.require)
         observer.reused(known)
     return known
 
@@ -122,7 +129,7 @@ def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: fl
             if not (states or idle_steps):
                 saver.discard()  # what is there is of no use
             with training_memory_explained(bench.spec, bench):
-                fit(bench, journal, observer, saver, states)
+                fit(bench, journal, observer, saver, states, intent.require)
         healthy = journal.record.budget.stopped_by != "diverged"
         if healthy:
             with evaluation_memory_explained(bench.spec):
@@ -165,7 +172,9 @@ def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: floa
     try:
         with bench.clock.phase("calibration"):
             peak = peak_flops(bench.device, bench.spec.precision, seconds)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return  # a full device is no reason to lose a result
     found = {"peak_flops_per_second": peak, "mfu": compute.flops_per_second / peak}
     journal.note(compute=compute.model_copy(update=found))

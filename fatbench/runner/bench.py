@@ -27,6 +27,7 @@ from fatbench.threat import Ball, make_ball
 from fatbench.training.averaging import make_average
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
+from fatbench.training.engine.capture import CannotCaptureError
 from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.engine.pacer import Pacer
 from fatbench.training.engine.stem import fastest_stem
@@ -108,7 +109,7 @@ class Bench(Candidate):
         channels = 0
         if stem is not None and self.device.type == "cuda" and "pad-stem" not in spec.without:
             dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
-            with suppress(RuntimeError):  # the first convolution need not be the one that sees the images
+            with suppress(RuntimeError, CannotCaptureError):  # the first convolution need not see the images
                 channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
         model = FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
         if self.method.description.touches_data:

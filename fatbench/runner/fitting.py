@@ -17,11 +17,13 @@ from fatbench.runner.bench import Bench
 from fatbench.runner.goal import Goal
 from fatbench.runner.journal import Journal
 from fatbench.runner.keeper import Keeper, Weights, weights_of
-from fatbench.runner.memory import evaluation_memory_explained, peaks
+from fatbench.runner.memory import TrainingPeak, evaluation_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.runner.overfitting import Sentinel
+from fatbench.runner.requirements import check_required
 from fatbench.runner.saved import Saved
 from fatbench.runner.saving import Saver, Subject
+from fatbench.spec import Toggle
 from fatbench.stop import Interrupted
 from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
 from fatbench.training.loop import Enough, Pulse, StoppedBy, Training
@@ -30,7 +32,14 @@ from fatbench.training.preparation import fast_kernels, prepare
 from fatbench.training.state import restore
 
 
-def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states: Iterable[Saved] = ()) -> None:
+def fit(
+    bench: Bench,
+    journal: Journal,
+    observer: Observer,
+    saver: Saver,
+    states: Iterable[Saved] = (),
+    require: Sequence[Toggle] = (),
+) -> None:
     """Train, and save the weights that are to be scored; `journal.record.budget.stopped_by` says how it ended.
 
     Who asks it to leave off while it saves these is heard too, once they are saved.
@@ -41,12 +50,14 @@ def fit(bench: Bench, journal: Journal, observer: Observer, saver: Saver, states
         observer: hears how far it is.
         saver: keeps its state.
         states: it goes on from the first that is one of such a training; without one, from the beginning.
+        require: parts of the fast engine that must be in force.
 
     Raises:
-        FatbenchError: it cannot be trained.
+        FatbenchError: it cannot be trained, or not as required.
         Interrupted: it was asked to leave off.
     """
     training, watchers = _prepared(bench, journal, observer)
+    check_required(journal.record.engine, require)
     for saved in states:
         if _goes_on(training, watchers, saved, observer):
             saver.gone_on_from(saved)
@@ -110,7 +121,6 @@ def _prepared(bench: Bench, journal: Journal, observer: Observer) -> tuple[Train
 
 def _conclude(bench: Bench, training: Training, journal: Journal, keeper: Keeper, stopped_by: StoppedBy) -> None:
     """Say how the training ended, and save the weights that are to be scored."""
-    journal.note(memory={**journal.record.memory, **peaks(bench.device, "training")})
     if stopped_by == "diverged":
         journal.note(events=[*journal.record.events, _divergence(training.pulse())])
     else:
@@ -139,14 +149,15 @@ def _train(
     bench: Bench, training: Training, watchers: Watchers, journal: Journal, observer: Observer, saver: Saver
 ) -> StoppedBy:
     """Run the training, and settle its account however it ends."""
-    account = watchers.account
+    account, peak = watchers.account, TrainingPeak(bench.device)
 
     def watch(pulse: Pulse) -> None:
         account.watch(pulse)
         observer.training(pulse, pulse.steps * bench.spec.batch_size / max(pulse.train_seconds, 1e-9))
 
     def end_epoch(pulse: Pulse) -> Enough | None:
-        with account.energy.paused(), evaluation_memory_explained(bench.spec), training.scored_weights():
+        measuring = evaluation_memory_explained(bench.spec)
+        with account.energy.paused(), peak.paused(), measuring, training.scored_weights():
             probe = _probe(bench, pulse, watchers.goal.probes)
             overfitted = watchers.sentinel.look(probe)
             watchers.keeper.look(probe, overfitted=overfitted)
@@ -161,7 +172,8 @@ def _train(
             return training.run(watch, end_epoch, saver.after_batch)
     finally:  # an interrupted or failed run has its account settled too
         events = [*journal.record.events, *account.events(), *watchers.sentinel.events]
-        journal.note(**account.settled(training), events=events, target=watchers.goal.info)
+        memory = {**journal.record.memory, **peak.found}
+        journal.note(**account.settled(training), events=events, target=watchers.goal.info, memory=memory)
 
 
 def _keep_weights(bench: Bench, journal: Journal, keeper: Keeper) -> None:

@@ -17,8 +17,9 @@ from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.runner.bench import set_up
 from fatbench.runner.faults import own_faults_named
 from fatbench.runner.memory import training_memory_explained
+from fatbench.runner.requirements import check_required
 from fatbench.runner.threads import sensible_threads, threads
-from fatbench.spec import RunSpec
+from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes
@@ -112,21 +113,24 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(median(ordered), ordered[k - 1], ordered[n - k], 1 - outside)
 
 
-def contend(spec: RunSpec, *, data_dir: Path | None = None, download: bool = False) -> Contender:
+def contend(
+    spec: RunSpec, *, data_dir: Path | None = None, download: bool = False, require: Sequence[Toggle] = ()
+) -> Contender:
     """Return the training of `spec`, its passes counted and its engine prepared, but cold.
 
     Its budget should be too long to end.
 
     Raises:
-        FatbenchError: it cannot be set up, or its method breaks the contract.
+        FatbenchError: it cannot be set up, its method breaks the contract, or a part of the engine in `require` is not
+            in force.
     """
     with threads(spec.threads), own_faults_named(spec), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
         number = spec.threads or sensible_threads(bench) or torch.get_num_threads()
-        training = bench.training()
         with threads(number), fast_kernels(spec), isolated_randomness(spec.seed, bench.device):
             cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
-            prepare(training, cost.updates, spec)
+            training = bench.training()  # measures the first convolution, by the kernels that a run would have
+            check_required(prepare(training, cost.updates, spec), require)
     images = spec.batch_size * cost.updates
     passes = {name: samples / images for name, samples in cost.passes.model_dump().items()}
     return Contender(spec, bench.device, training, number, passes, cost.updates)
@@ -140,6 +144,7 @@ def time_methods(
     runs: int = 5,
     batches: int | None = None,
     interleave: bool = True,
+    require: Sequence[Toggle] = (),
     watch: Callable[[str], None] = lambda _: None,
 ) -> list[StepTime]:
     """Return how long an optimiser step of every spec takes, in their order. Nothing is recorded or evaluated.
@@ -150,6 +155,7 @@ def time_methods(
         runs: timed runs of each.
         batches: of every run; None is as many as take SHORTEST_RUN seconds.
         interleave: let the methods take turns; otherwise each has all its runs at once.
+        require: parts of the fast engine that must be in force.
         watch: told what is going on, for people.
 
     Raises:
@@ -158,7 +164,7 @@ def time_methods(
     contenders = []
     for spec in specs:
         watch(f"setting {spec.method} up")
-        contenders.append(contend(spec, data_dir=data_dir, download=download))
+        contenders.append(contend(spec, data_dir=data_dir, download=download, require=require))
     watch("warming up")  # all before any is timed: preparing one may drop compiled code of another
     batch_seconds = [one.warm_up() for one in contenders]
     lengths = [batches or ceil(SHORTEST_RUN / one) for one in batch_seconds]

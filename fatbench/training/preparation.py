@@ -8,13 +8,18 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from fatbench.environment import is_out_of_memory, reset_peak_memory
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
 from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.capture import CannotCaptureError, CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel
+from fatbench.training.engine.verification import objection_to_graph
 from fatbench.training.loop import Training
+
+_TRIED = 2  # batches, captured and eager, before a graph is trusted ...
+_TRIED_RATE = 0.1  # ... at this fraction of the peak learning rate: the first steps at all of it might diverge
 
 
 def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
@@ -28,7 +33,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         spec: which engine, and what to leave out.
 
     Raises:
-        InvalidRunError: --compile was asked for and the network cannot be compiled, or a graph's recording broke off.
+        InvalidRunError: --compile was asked for and the network cannot be compiled.
     """
     model, device = training.model, training.ctx.step.device
     if not isinstance(model, FastModel):
@@ -41,6 +46,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         if model.in_force["compile"]:
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
         training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
+        reset_peak_memory(device)  # without the workspaces that cuDNN's search tried
         obstacle = _obstacle(training, spec)
         if not obstacle and "graph" not in spec.without:
             before = training.state()  # with what the first batch has brought into being
@@ -50,9 +56,10 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
             started = time.perf_counter()
             try:
                 training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
-                capture_seconds = time.perf_counter() - started
+                obstacle = _verified(training, spec)
             except CannotCaptureError as error:
                 obstacle = str(error)
+            capture_seconds = time.perf_counter() - started if training.captured else 0.0
         if obstacle and "graph" not in spec.without:
             notes["graph"] = obstacle
     training.optimizer.zero_grad()
@@ -64,6 +71,24 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         compile_seconds=compile_seconds,
         capture_seconds=capture_seconds,
     )
+
+
+def _verified(training: Training, spec: RunSpec) -> str:
+    """Keep the captured batch if it trains as eager ones do, else drop it and return why."""
+    assert training.captured is not None
+    plans = [training.loader.plan(number) for number in range(min(_TRIED, len(training.loader)))]
+    pace, num_train = (0.5, _TRIED_RATE * training.peak_lr), training.ctx.num_train
+    try:
+        objection = objection_to_graph(
+            training.captured, training.work, plans, pace, training.state, spec.precision, num_train
+        )
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        objection = "no memory is left to try it"
+    if objection:
+        training.captured = None
+    return objection
 
 
 @contextmanager

@@ -15,9 +15,9 @@ QUICK = ("--runs", "2", "--batches", "1")
 def test_a_row_for_each_method_with_ratios_to_the_first(fatbench: Fatbench, tmp_path: Path) -> None:
     said = fatbench("time", "standard", "bs-trades", *QUICK)
     assert said.code == 0
-    heading, _, _, *rows = said.out.splitlines()
+    heading, *rows = said.out.splitlines()  # a long processor's name makes it two lines
     assert heading.startswith("digits, small-cnn, batch 128, reference engine, fp32, ")
-    cells = {row.split()[0]: row.split() for row in rows[:2]}
+    cells = {row.split()[0]: row.split() for row in rows if row.startswith(("standard ", "bs-trades "))}
     assert (cells["standard"][1], cells["standard"][-1]) == ("3", "1")
     assert cells["bs-trades"][1] == "10"
     assert cells["bs-trades"][-1].endswith("]")

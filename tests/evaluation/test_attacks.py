@@ -1,5 +1,7 @@
 """PGD against closed forms, and the state in which models are measured."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -83,6 +85,20 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
         assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, False, True]
         assert all(p.grad is None for p in model.parameters())
         assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("convolutions", ["ieee", "tf32"])
+def test_a_users_choice_of_float32_arithmetic_is_suspended_and_given_back(convolutions: str) -> None:
+    """By torch's newer names, after which it refuses to say what `allow_tf32` is."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = convolutions, "tf32"
+    try:
+        with measuring(Classifier(nn.Flatten(), (0.5,), (0.5,))):
+            assert (cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == ("ieee", "ieee")
+        assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == (convolutions, "tf32")
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
 
 
 def test_an_evaluation_does_not_move_the_random_generator_and_repeats_itself() -> None:

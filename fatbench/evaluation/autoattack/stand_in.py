@@ -1,14 +1,14 @@
 """The model's stand-in: the same function up to rounding, in the arithmetic that the machine is fastest at."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fatbench.evaluation.autoattack.fold import fold_batch_norms, has_hooks
+from fatbench.evaluation.measuring import float32_arithmetic
 from fatbench.models.classifier import Classifier
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
@@ -54,18 +54,9 @@ class StandIn(nn.Module):
         logits: Tensor = self.net(normalised)
         return logits.float()
 
-    @contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def arithmetic(self) -> AbstractContextManager[None]:
         """Allow TensorFloat-32 inside if it is this stand-in's way; then as before."""
-        backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
-        before = [backend.allow_tf32 for backend in backends]
-        try:
-            for backend in backends:
-                backend.allow_tf32 = self.way.arithmetic == "tf32"
-            yield
-        finally:
-            for backend, allowed in zip(backends, before, strict=True):
-                backend.allow_tf32 = allowed
+        return float32_arithmetic("tf32" if self.way.arithmetic == "tf32" else "ieee")
 
 
 def ways(device: torch.device) -> list[Way]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fatbench.environment import is_out_of_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.autoattack.course import CLEAN, Course, load_course, save_course
@@ -100,8 +101,8 @@ def _attacked(job: Job, plan: Plan, course: Course, watch: Watch) -> Iterator[No
             rows, started = chunk.to(job.x.device), time.perf_counter()
             try:
                 fallen = plan.attacker.breaks(name, job.x[rows], job.y[rows]).cpu()
-            except torch.OutOfMemoryError:
-                if course.batch_size <= job.batch_size:
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or course.batch_size <= job.batch_size:
                     raise
                 fallen = None
             if fallen is None:  # out here, since the exception holds on to what filled the memory

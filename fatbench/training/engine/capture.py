@@ -1,14 +1,20 @@
 """One batch's whole work as one CUDA graph: gather, attack, losses, backward passes, optimiser steps."""
 
+import gc
+import os
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from fatbench.data.loader import Plan
-from fatbench.errors import InvalidRunError, one_line
+from fatbench.errors import one_line
 
 _WARM_UPS = 3  # lazy initialisation, cuDNN's choice of algorithms and the allocator have settled by then
 
@@ -43,7 +49,7 @@ class CapturedBatch:
             record: returns what replays a function; a CUDA graph by default.
 
         Raises:
-            CannotCaptureError, InvalidRunError: see `record_cuda_graph`.
+            CannotCaptureError: see `record_cuda_graph`.
         """
         device = plan.rows.device
         self.updates = updates
@@ -65,31 +71,80 @@ class CapturedBatch:
 
 
 def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Return what replays `work` on the GPU `device`; it is done three times before it is recorded.
+    """Return what replays `work` on the GPU `device`; the work is done three times before it is recorded.
 
     Raises:
-        CannotCaptureError: it waits for the device, which no graph can hold.
-        InvalidRunError: the recording broke off, after which torch's generators are in no state to go on.
+        CannotCaptureError: it waits for the device, or the recording failed. Eager work can go on: stream and random
+            generator are as before, and whoever calls restores what the work has changed.
     """
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with torch.cuda.device(device):
-        stream.wait_stream(torch.cuda.current_stream())
-        try:
-            with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS - 1):
-                    work()
-                _rehearse(work)
-        finally:  # whoever goes on without a graph, or restores what was done, comes after it
-            torch.cuda.current_stream().wait_stream(stream)
-            torch.cuda.synchronize()
-        try:
-            with torch.cuda.graph(graph, stream=stream):
+    drawn = torch.cuda.get_rng_state(device)
+    try:
+        with torch.cuda.device(device), _no_garbage_collection():
+            return _recorded(work, _capture_stream(device))
+    except CannotCaptureError:
+        raise
+    except Exception as error:  # whatever it is: without a graph there may be no such fault
+        _renew_generator(device, drawn)
+        raise CannotCaptureError(one_line(f"recording failed: {type(error).__name__}: {error}")) from error
+
+
+def _recorded(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    current = torch.cuda.current_stream()
+    stream.wait_stream(current)
+    try:
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS - 1):
                 work()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise InvalidRunError(f"recording a CUDA graph failed; --without graph does without: {error}") from error
+            _rehearse(work)
+    finally:  # what is done on the current stream from now on comes after it
+        current.wait_stream(stream)
+        torch.cuda.synchronize()
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            work()
+    except BaseException:
+        _close_pool(pool)
+        raise
+    finally:  # torch's own way out skips this where the recording ends in an error
+        torch.cuda.set_stream(current)
     return graph.replay
+
+
+def _close_pool(pool: tuple[int, int]) -> None:
+    """Let the allocator forget a recording that broke off; torch's own way out leaves it waiting for the rest."""
+    with suppress(AttributeError, RuntimeError):  # closed already, or of a torch that has no such names
+        torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+        torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream per device: memory that the allocator keeps for a stream serves the next recording too."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Collect garbage now and not inside: a tensor of another stream that is freed during a recording breaks it."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _renew_generator(device: torch.device, state: Tensor) -> None:
+    """Give the device's generator a fresh inside, in the state `state`.
+
+    One whose recording broke off still expects its end, and would refuse to draw.
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.default_generators[index].graphsafe_set_state(torch.Generator(device))
+    torch.cuda.set_rng_state(state, device)
 
 
 def _rehearse(work: Callable[[], None]) -> None:
@@ -100,14 +155,22 @@ def _rehearse(work: Callable[[], None]) -> None:
     except RuntimeError as error:
         if "synchronizing" not in str(error):  # torch's word for it
             raise
-        raise CannotCaptureError(one_line(f"it waits for the device: {error}")) from error
+        raise CannotCaptureError(one_line(f"it waits for the device: {error}{_own_line(error)}")) from error
+
+
+def _own_line(error: BaseException) -> str:
+    """Return " (method.py:12)" for the innermost line outside of torch that the error came through."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if f"{os.sep}torch{os.sep}" not in one.filename]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 @contextmanager
 def _waiting_forbidden() -> Iterator[None]:
     """Raise where the host would wait for the device."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -28,6 +28,8 @@ def objection(classifier: Classifier, build: Callable[[Classifier], Answer], x: 
         x: (B, C, H, W) images.
         training: in train mode, where weights have gradients too; otherwise in eval mode, and for attacks only.
     """
+    searching = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False  # a search for kernels would take seconds, for shapes that never come again
     try:
         exact, plain, mine = (copy.deepcopy(classifier).train(training) for _ in range(3))
         exact.precision = "fp32"
@@ -38,6 +40,8 @@ def objection(classifier: Classifier, build: Callable[[Classifier], Answer], x: 
         worst = "" if random else _worst(found, usual, truth, _SLACK[classifier.precision])
     except Exception as error:  # strangers' forwards may do anything
         return one_line(f"{type(error).__name__}: {error}")
+    finally:
+        torch.backends.cudnn.benchmark = searching
     return worst and f"its {worst} would be others"
 
 
