@@ -1,7 +1,6 @@
 """A training whose engine is warmed up, ready to be timed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +63,10 @@ def spec_of(section: Section, method: str, **changes: Any) -> RunSpec:
     return setting(section).spec(method, "fast bf16", section.scale.device).model_copy(update=changes)
 
 
-def prepared(section: Section, spec: RunSpec, *, constants: Mapping[str, object] | None = None) -> Prepared:
-    """Return the training of `spec`, warmed up.
-
-    Args:
-        section: where it is timed.
-        spec: the run.
-        constants: what the method's file is to say of itself instead, for an experiment.
-    """
+def prepared(section: Section, spec: RunSpec) -> Prepared:
+    """Return the training of `spec`, warmed up, to be timed for `section`."""
     with fast_kernels(spec):  # from the first convolution on: cuDNN keeps what it chose first
         bench = set_up(spec, None, download=False)
-        if constants is not None:
-            description = replace(bench.method.description, constants=dict(constants))
-            bench = replace(bench, method=replace(bench.method, description=description))
         training = bench.training()
         with isolated_randomness(spec.seed, bench.device):
             with counted_flops() as flops:

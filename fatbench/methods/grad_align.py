@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import differentiable_input_gradient, input_gradient
 
-NOT_CAPTURABLE = "a backward pass through a backward pass has not been tried in a CUDA graph"
 NOT_COMPILABLE = "torch.compile has no backward pass through a backward pass"
 TRAINS_OUTSIDE = "x + noise, where the second gradient is taken, is not clamped, as in the authors' code"
 
