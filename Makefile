@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table clean
+.PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table gpu-tables clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
@@ -55,6 +55,10 @@ check-methods: .venv/installed
 
 methods-table: .venv/installed
 	$(BIN)/python scripts/methods_table.py
+
+# The tables of results/gpu, in docs/performance.md and README.md.
+gpu-tables: .venv/installed
+	$(BIN)/python -m scripts.gpu_tables
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("fatbench needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

@@ -44,9 +44,11 @@ class Rows:
 
     def measured(self) -> list[Row]:
         """The rows with figures, of this version, the newest of each name."""
-        rows = [row for row in self.all() if row["source"] == source_version()]
-        newest = {row["name"]: row for row in rows if "error" not in row and "begun" not in row}
-        return list(newest.values())
+        return _newest(row for row in self.all() if row["source"] == source_version())
+
+    def of_any_version(self) -> list[Row]:
+        """The rows with figures, the newest of each name."""
+        return _newest(self.all())
 
     def done(self) -> set[str]:
         """Names that need no measurement: they have figures, or failed in this launch."""
@@ -61,6 +63,10 @@ class Rows:
     def failures(self) -> list[Row]:
         """The rows of this launch that say what failed."""
         return [row for row in self.all() if "error" in row and row["launch"] == self._launch]
+
+
+def _newest(rows: Iterable[Row]) -> list[Row]:
+    return list({row["name"]: row for row in rows if "error" not in row and "begun" not in row}.values())
 
 
 def _parsed(path: Path) -> Iterable[Row]:

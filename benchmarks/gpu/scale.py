@@ -34,8 +34,11 @@ GPU = Scale(
     block_seconds=0.25,
     peak_seconds=3.0,
     batch_size=128,
-    runs=(Run("fgsm-rs", 15), Run("bs-trades", 10), Run("trades", 10), Run("pgd-at", 8)),
-    more_runs=(Run("bs-trades", 10, 1), Run("trades", 10, 1), Run("bs-trades", 10, 2), Run("trades", 10, 2)),
+    runs=(Run("fgsm-rs", 15), Run("bs-trades", 10), Run("trades", 10)),
+    more_runs=(
+        *(Run(method, 10, seed) for seed in (1, 2) for method in ("bs-trades", "trades")),
+        Run("pgd-at", 8),
+    ),
     evaluations=("clean", "pgd-50-10", "autoattack:n=500"),
     test_images=1000,
     autoattack_images=100,

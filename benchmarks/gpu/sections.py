@@ -27,7 +27,7 @@ PLANS = {
     "kernels": Plan("kernels", 20),
     # the second
     "training": Plan("training", 220, stall=150, needs_data=True),
-    "scoring": Plan("training", 140, stall=150, needs_data=True),
+    "scoring": Plan("training", 260, stall=300, needs_data=True),
     "autoattack": Plan("autoattack", 120, stall=120, needs_data=True),
     # what is left
     "compiled": Plan("speed", 90, stall=120),

@@ -1,4 +1,4 @@
-"""Real runs whose records are kept: trained alone on the GPU, one after the other, then scored side by side."""
+"""Real runs whose records are kept: trained alone on the GPU, one after the other, then scored."""
 
 import subprocess
 import sys
@@ -92,39 +92,40 @@ def _train(section: Section, wanted: Sequence[Run]) -> None:
 
 
 def scoring(section: Section) -> None:
-    """Score every run that is trained, all at the same time, each in its own process; a row as each is complete."""
-    folder, started = section.output / RECORDS, time.monotonic()
-    waiting = [path for path in sorted(folder.glob("*.json")) if path.stem not in section.rows.done()]
-    processes = {path: _score(section, path) for path in waiting if not load(path).finished}
-    for path in set(waiting) - set(processes):
-        _append(section, path, started)
-    try:
-        while processes and section.seconds_left > 0:
-            for path, process in list(processes.items()):
-                if process.poll() is not None:
-                    del processes[path]
-                    _append(section, path, started)
-            time.sleep(0.2)
-    finally:
-        for path, process in processes.items():
-            process.kill()
-            process.wait()
+    """Score the runs that are trained, one after the other, each in a process of its own that may be cut short."""
+    folder = section.output / RECORDS
+
+    def measure(name: str) -> None:
+        path, started = folder / f"{name}.json", time.monotonic()
+        if not load(path).finished and not _scored(section, path):
             append_unfinished(section.rows, path)
+            return
+        record = load(path)
+        if not record.finished:
+            raise RuntimeError(f"{record.status}: {record.error or 'see scoring.log'}")
+        seconds = round(time.monotonic() - started, 1)
+        section.rows.append(name, method=record.spec.method, seed=record.spec.seed, seconds=seconds, **scores(record))
+
+    section.each([path.stem for path in sorted(folder.glob("*.json"), key=_age)], measure)
 
 
-def _score(section: Section, path: Path) -> "subprocess.Popen[bytes]":
+def _age(path: Path) -> str:
+    return load(path).created
+
+
+def _scored(section: Section, path: Path) -> bool:
+    """Let another process score the run, and return whether there was time enough."""
     command = [sys.executable, "-m", "fatbench", "resume", str(path), "--quiet", "--calibration", "0"]
     with (section.output / "scoring.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
-
-
-def _append(section: Section, path: Path, started: float) -> None:
-    record = load(path)
-    if not record.finished:
-        section.rows.append(path.stem, error=f"{record.status}: {record.error or 'see scoring.log'}")
-        return
-    seconds = round(time.monotonic() - started, 1)
-    section.rows.append(path.stem, method=record.spec.method, seed=record.spec.seed, seconds=seconds, **scores(record))
+        process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
+    try:
+        process.wait(timeout=max(section.seconds_left, 0.1))
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        process.kill()
+        process.wait()
+    return True
 
 
 def append_unfinished(rows: Rows, path: Path) -> None:

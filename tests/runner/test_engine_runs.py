@@ -98,13 +98,16 @@ def both(tmp_path: Path, method: str, **flags: object) -> tuple[Record, Record]:
     return reference, fast
 
 
-@pytest.mark.parametrize(("method", "precision"), [("bs-trades", "bf16"), ("free-at", "fp32")])
-def test_a_run_on_colour_images_ends_in_the_same_scores(tmp_path: Path, method: str, precision: str) -> None:
+@pytest.mark.parametrize(("method", "precision", "slack"), [("bs-trades", "bf16", 8), ("free-at", "fp32", 3)])
+def test_a_run_on_colour_images_ends_in_the_same_scores(
+    tmp_path: Path, method: str, precision: str, slack: int
+) -> None:
+    """In bf16 they round otherwise, each processor in its way: scores differ within two standard errors of a count."""
     flags = {"dataset": colours(tmp_path), "model": "small-cnn", "eps": "8/255", "batch_size": 64, "epochs": 3}
     reference, fast = both(tmp_path, method, pad=1, flip=True, lr=0.05, precision=precision, **flags)
     assert reference.scores["clean"].accuracy > 0.7
     for name, score in reference.scores.items():
-        assert abs(fast.scores[name].correct - score.correct) <= 3  # of 80
+        assert abs(fast.scores[name].correct - score.correct) <= slack  # of 80
     for mine, theirs in zip(fast.history, reference.history, strict=True):
         assert mine.lr == pytest.approx(theirs.lr)
         assert mine.loss == pytest.approx(theirs.loss, rel=0.02)
