@@ -20,6 +20,8 @@ def main() -> int:
     options = _parser().parse_args()
     if options.section:
         return _run_section(options)
+    if options.scale != "rehearsal" and not torch.cuda.is_available():
+        raise SystemExit("benchmarks.gpu: torch finds no GPU here; --rehearse runs the same code on a CPU")
     options.output = options.output.resolve()
     launch, end = f"{time.time():.0f}", time.time() + 60 * options.minutes
     work = options.output / "work"
@@ -80,10 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cifar10", type=Path, nargs="+", default=[], help="folders that hold the mosaics")
     parser.add_argument("--minutes", type=float, default=10.0, help="for everything [default: 10]")
     parser.add_argument("--only", nargs="+", choices=list(PLANS), metavar="SECTION", help=", ".join(PLANS))
-    parser.add_argument(
-        "--scale", choices=list(SCALES), default="gpu", help="quick: one short run on a GPU; rehearsal: a CPU"
-    )
-    for hidden, kind in (("--section", str), ("--until", float), ("--launch", str)):
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--rehearse", dest="scale", action="store_const", const="rehearsal", help="on a CPU, in minutes")
+    scale.add_argument("--quick", dest="scale", action="store_const", const="quick", help="one short run on a GPU")
+    parser.set_defaults(scale="gpu")
+    for hidden, kind in (("--section", str), ("--until", float), ("--launch", str), ("--scale", str)):
         parser.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
     return parser
 

@@ -16,8 +16,14 @@ def unpack(sources: Sequence[Path], folder: Path) -> dict[str, int]:
     """Write folder/cifar10.npz from the parts in the folders `sources`, and return the images of each split.
 
     The parts of a split that are there must be its first ones: with some of them missing the set is smaller.
+
+    Raises:
+        SystemExit: the folders lack what is needed.
     """
-    files = {path.name: path for source in sources for path in source.iterdir()}
+    files = {path.name: path for source in sources if source.is_dir() for path in source.iterdir()}
+    missing = [name for name in ("labels.npz", "train_00.webp", "test_00.webp") if name not in files]
+    if missing:
+        raise SystemExit(f"benchmarks.gpu: no {missing[0]} in {', '.join(map(str, sources))}")
     labels, arrays = np.load(files["labels.npz"]), {}
     with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter's lock alone
         for split in ("train", "test"):

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.gpu import cifar10, report, rows, supervisor
+from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.gpu_tests import outcome, summary
 from benchmarks.gpu.report import Figure, figures, refuse_mixture, save
 from benchmarks.gpu.rows import Rows
@@ -184,7 +186,7 @@ def is_gone(pid: int) -> bool:
 
 
 def command(output: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.gpu", "--scale", "rehearsal", "--output", str(output), *arguments]
+    return [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--output", str(output), *arguments]
 
 
 @pytest.mark.slow
@@ -348,6 +350,18 @@ def test_mosaics_are_unpacked_and_later_parts_may_be_missing(tmp_path: Path) -> 
     with np.load(tmp_path / cifar10.NAME) as found:
         assert (found["x_train"] == images).all()
         assert found["y_train"].tolist() == list(range(80))
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no labels\.npz in .*nowhere"):
+        cifar10.unpack([tmp_path / "nowhere"], tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match="--rehearse runs the same code on a CPU"):
+        main()
 
 
 # What is committed
