@@ -3,6 +3,8 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -121,6 +123,36 @@ def peak_memory(device: torch.device) -> dict[str, int]:
         "allocated": torch.cuda.max_memory_allocated(device),
         "reserved": torch.cuda.max_memory_reserved(device),
     }
+
+
+class PeakMemory:
+    """The most memory that a GPU has held from now on, without what is done in between."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before: dict[str, int] = {}
+
+    @property
+    def found(self) -> dict[str, int]:
+        """Bytes at the peak, as `peak_memory` names them."""
+        now = peak_memory(self._device)
+        if self._before:  # what torch keeps of the memory of a pause would count
+            now["reserved"] = self._before["reserved"]
+        return {name: max(size, self._before.get(name, 0)) for name, size in now.items()}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is done inside."""
+        self._before = self.found
+        try:
+            yield
+        finally:
+            reset_peak_memory(self._device, release=False)  # to get it anew would be on the clock
+
+    def restart(self) -> None:
+        """Forget what was held so far."""
+        self._before = {}
+        reset_peak_memory(self._device)
 
 
 def _cpu_model() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.gpu.section import Section, rounded
 from benchmarks.lanes import Setting, cifar_shaped, digits
-from fatbench.environment import peak_memory
+from fatbench.environment import PeakMemory
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.metering.flops import counted_flops
 from fatbench.record import EngineInfo
@@ -27,6 +27,7 @@ class Prepared:
     updates: int  # optimiser steps per batch
     flops: float  # of the model, per optimiser step
     engine: EngineInfo
+    peak: PeakMemory
     section: Section
 
     def elapsed(self, batches: int) -> float:
@@ -44,7 +45,7 @@ class Prepared:
             images_per_second=1e3 * self.spec.batch_size / ms,
             tflop_per_update=self.flops / 1e12,
             tflop_per_second=self.flops / ms / 1e9,
-            peak_bytes=peak_memory(self.bench.device).get("allocated"),
+            peak_bytes=self.peak.found.get("allocated"),
             capture_seconds=self.engine.capture_seconds,
             compile_seconds=self.engine.compile_seconds,
             graph=self.engine.in_force.get("graph", False),
@@ -67,9 +68,9 @@ def prepared(section: Section, spec: RunSpec) -> Prepared:
     """Return the training of `spec`, warmed up, to be timed for `section`."""
     with fast_kernels(spec):  # from the first convolution on: cuDNN keeps what it chose first
         bench = set_up(spec, None, download=False)
-        training = bench.training()
+        training, peak = bench.training(), PeakMemory(bench.device)
         with isolated_randomness(spec.seed, bench.device):
             with counted_flops() as flops:
                 cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
-            engine = prepare(training, cost.updates, spec)
-    return Prepared(spec, bench, training, cost.updates, flops.total / cost.updates, engine, section)
+            engine = prepare(training, cost.updates, spec, peak)
+    return Prepared(spec, bench, training, cost.updates, flops.total / cost.updates, engine, peak, section)

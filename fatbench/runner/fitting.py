@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fatbench.environment import reset_peak_memory
+from fatbench.environment import PeakMemory, reset_peak_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.interface import Context
@@ -17,7 +17,7 @@ from fatbench.runner.bench import Bench
 from fatbench.runner.goal import Goal
 from fatbench.runner.journal import Journal
 from fatbench.runner.keeper import Keeper, Weights, weights_of
-from fatbench.runner.memory import TrainingPeak, evaluation_memory_explained
+from fatbench.runner.memory import evaluation_memory_explained, named_peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.overfitting import Sentinel
 from fatbench.runner.requirements import check_required
@@ -80,6 +80,7 @@ class Watchers:
     goal: Goal
     sentinel: Sentinel
     keeper: Keeper
+    peak: PeakMemory
 
     def check(self, saved: Saved) -> None:
         """Look at what `carry` relies on: a state may be anybody's.
@@ -114,9 +115,9 @@ def _prepared(bench: Bench, journal: Journal, observer: Observer) -> tuple[Train
     journal.note(memory={**journal.record.memory, **_remembered(ctx, bench.device, observer)})
     del ctx  # the training's own takes the same room
     with bench.clock.phase("warmup"), isolated_randomness(bench.spec.seed, bench.device), fast_kernels(bench.spec):
-        training = bench.training()
-        journal.note(engine=prepare(training, account.cost.updates, bench.spec))
-    return training, Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec))
+        training, peak = bench.training(), PeakMemory(bench.device)
+        journal.note(engine=prepare(training, account.cost.updates, bench.spec, peak))
+    return training, Watchers(account, Goal(bench.spec), Sentinel(), Keeper(bench.model, bench.spec), peak)
 
 
 def _conclude(bench: Bench, training: Training, journal: Journal, keeper: Keeper, stopped_by: StoppedBy) -> None:
@@ -149,7 +150,7 @@ def _train(
     bench: Bench, training: Training, watchers: Watchers, journal: Journal, observer: Observer, saver: Saver
 ) -> StoppedBy:
     """Run the training, and settle its account however it ends."""
-    account, peak = watchers.account, TrainingPeak(bench.device)
+    account, peak = watchers.account, watchers.peak
 
     def watch(pulse: Pulse) -> None:
         account.watch(pulse)
@@ -172,7 +173,7 @@ def _train(
             return training.run(watch, end_epoch, saver.after_batch)
     finally:  # an interrupted or failed run has its account settled too
         events = [*journal.record.events, *account.events(), *watchers.sentinel.events]
-        memory = {**journal.record.memory, **peak.found}
+        memory = {**journal.record.memory, **named_peaks(peak.found, "training")}
         journal.note(**account.settled(training), events=events, target=watchers.goal.info, memory=memory)
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fatbench.environment import reset_peak_memory
+from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.evaluation.masking import look_for_signs, verdict
 from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Diagnostics, Finding, Masking
 from fatbench.record.samples import FILE, save_samples
 from fatbench.runner.bench import Candidate
 from fatbench.runner.journal import Journal
-from fatbench.runner.memory import peaks
+from fatbench.runner.memory import named_peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.remembered import remembered
 from fatbench.runner.scoring import Results, sit_exams
@@ -43,7 +43,7 @@ def grade(candidate: Candidate, journal: Journal, observer: Observer, doubts: Se
     observer.stage("diagnosing")
     with candidate.clock.phase("evaluation"):
         masking = _masking(candidate, results)
-    memory = {**journal.record.memory, **peaks(candidate.device, "evaluation")}
+    memory = {**journal.record.memory, **named_peaks(peak_memory(candidate.device), "evaluation")}
     journal.note(diagnostics=Diagnostics(findings=[*doubts, *results.findings], masking=masking), memory=memory)
     shutil.rmtree(state, ignore_errors=True)
 

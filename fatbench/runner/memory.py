@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
-from fatbench.environment import is_out_of_memory, peak_memory, reset_peak_memory
+from fatbench.environment import is_out_of_memory
 from fatbench.errors import ResourceError
 from fatbench.runner.room import fitting_batch_size
 from fatbench.spec import RunSpec
@@ -18,34 +16,9 @@ if TYPE_CHECKING:
     from fatbench.runner.bench import Bench
 
 
-def peaks(device: torch.device, phase: str) -> dict[str, int]:
-    """Return bytes at the peak since the last reset, by names that begin with the phase's."""
-    return {f"{phase}_{name}": size for name, size in peak_memory(device).items()}
-
-
-class TrainingPeak:
-    """The most memory that a training takes from now on, without what is measured in between."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._before: dict[str, int] = {}
-
-    @property
-    def found(self) -> dict[str, int]:
-        """Bytes at the peak, by the record's names."""
-        now = peaks(self._device, "training")
-        if self._before:  # what torch keeps of a probe's memory would count
-            now["training_reserved"] = self._before["training_reserved"]
-        return {name: max(size, self._before.get(name, 0)) for name, size in now.items()}
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done inside is no training."""
-        self._before = self.found
-        try:
-            yield
-        finally:
-            reset_peak_memory(self._device, release=False)  # to get it anew would be on the clock
+def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
+    """Return the sizes that `peak_memory` names, by names that begin with the phase's, as records have them."""
+    return {f"{phase}_{name}": size for name, size in sizes.items()}
 
 
 @contextmanager

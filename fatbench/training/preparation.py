@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fatbench.environment import is_out_of_memory, reset_peak_memory
+from fatbench.environment import PeakMemory, is_out_of_memory
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
 from fatbench.spec import RunSpec, Toggle
@@ -22,7 +22,7 @@ _TRIED = 2  # batches, captured and eager, before a graph is trusted ...
 _TRIED_RATE = 0.1  # ... at this fraction of the peak learning rate: the first steps at all of it might diverge
 
 
-def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
+def prepare(training: Training, updates: int, spec: RunSpec, peak: PeakMemory | None = None) -> EngineInfo:
     """Make `training` ready to run at full speed, and return what is in force and why the rest is not.
 
     Batches are really trained on, and undone. Random generators are the caller's to protect.
@@ -31,6 +31,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         training: not begun.
         updates: optimiser steps that its method makes of a batch.
         spec: which engine, and what to leave out.
+        peak: of memory; begins anew here, and leaves out what is tried.
 
     Raises:
         InvalidRunError: --compile was asked for and the network cannot be compiled.
@@ -39,6 +40,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
     if not isinstance(model, FastModel):
         return EngineInfo(name="reference", precision=spec.precision)
     notes: dict[str, str] = {}
+    peak = peak or PeakMemory(device)
     plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
     compile_seconds = capture_seconds = 0.0
     with undone(training.state):
@@ -46,7 +48,7 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
         if model.in_force["compile"]:
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
         training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
-        reset_peak_memory(device)  # without the workspaces that cuDNN's search tried
+        peak.restart()  # without the workspaces that cuDNN's search tried
         obstacle = _obstacle(training, spec)
         if not obstacle and "graph" not in spec.without:
             before = training.state()  # with what the first batch has brought into being
@@ -56,7 +58,8 @@ def prepare(training: Training, updates: int, spec: RunSpec) -> EngineInfo:
             started = time.perf_counter()
             try:
                 training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
-                obstacle = _verified(training, spec)
+                with peak.paused():
+                    obstacle = _verified(training, spec)
             except CannotCaptureError as error:
                 obstacle = str(error)
             capture_seconds = time.perf_counter() - started if training.captured else 0.0

@@ -38,7 +38,7 @@ OTHERWISE = {
     ),
     "the device's attention": (
         "torch.cuda.synchronize()",
-        "recording failed: RuntimeError: CUDA error: ",
+        "capture failed: RuntimeError: CUDA error: ",
     ),
 }
 REFUSED = {

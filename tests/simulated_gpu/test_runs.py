@@ -117,10 +117,10 @@ def test_a_recording_that_fails_costs_no_run(
     assert_same_end(tmp_path, record, eager)
     assert record.engine is not None
     assert (record.engine.in_force["graph"], record.engine.capture_seconds) == (False, 0.0)
-    assert record.engine.notes["graph"].startswith("recording failed: ")
+    assert record.engine.notes["graph"].startswith("capture failed: ")
     shown = fatbench("show", f"{record.id}.json")
     assert shown.code == 0
-    assert f"no graph: recording failed: {type(ERRORS[error]).__name__}: " in " ".join(shown.out.split())
+    assert f"no graph: capture failed: {type(ERRORS[error]).__name__}: " in " ".join(shown.out.split())
 
 
 def test_who_requires_a_graph_hears_why_there_is_none_and_nothing_is_trained(
@@ -131,7 +131,7 @@ def test_who_requires_a_graph_hears_why_there_is_none_and_nothing_is_trained(
     with failing("capture", ERRORS["a fault of the device"]):
         said = fatbench("run", *tiny, "--device", "cuda", "--engine", "fast", "--require", "graph")
     assert said.code == 6
-    assert said.complaint.startswith("--require graph: not in force: recording failed: RuntimeError: CUDA error")
+    assert said.complaint.startswith("--require graph: not in force: capture failed: RuntimeError: CUDA error")
     (record,) = (load(path) for path in (tmp_path / "results").glob("*.json"))
     assert (record.status, record.steps) == ("failed", 0)
 

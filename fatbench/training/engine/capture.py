@@ -85,7 +85,7 @@ def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callabl
         raise
     except Exception as error:  # whatever it is: without a graph there may be no such fault
         _renew_generator(device, drawn)
-        raise CannotCaptureError(one_line(f"recording failed: {type(error).__name__}: {error}")) from error
+        raise CannotCaptureError(one_line(f"capture failed: {type(error).__name__}: {error}")) from error
 
 
 def _recorded(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
