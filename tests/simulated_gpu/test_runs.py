@@ -124,39 +124,26 @@ def test_a_recording_that_fails_costs_no_run(
     assert f"no graph: capture failed: {ERRORS[error][0].__name__}: " in " ".join(shown.out.split())
 
 
+TINY = (
+    "--method fgsm-rs --epochs 1 --eval clean --eval-samples 6 --limit-train 128 --calibration 0 --engine fast".split()
+)
+
+
 def test_who_requires_a_graph_hears_why_there_is_none_and_nothing_is_trained(
-    tmp_path: Path,
-    fatbench: Callable[..., Said],
+    tmp_path: Path, fatbench: Callable[..., Said]
 ) -> None:
-    tiny = ("--method", "fgsm-rs", "--epochs", "1", "--eval", "clean", "--limit-train", "128", "--quiet")
     with failing("capture", "a fault of the device"):
-        said = fatbench("run", *tiny, "--device", "cuda", "--engine", "fast", "--require", "graph")
+        said = fatbench("run", *TINY, "--quiet", "--device", "cuda", "--require", "graph")
     assert said.code == 6
     assert said.complaint.startswith("--require graph: not in force: capture failed: RuntimeError: CUDA error")
     (record,) = (load(path) for path in (tmp_path / "results").glob("*.json"))
     assert (record.status, record.steps) == ("failed", 0)
 
 
-def test_who_requires_a_graph_gets_one_and_without_a_gpu_an_answer(
-    tmp_path: Path,
-    fatbench: Callable[..., Said],
-) -> None:
-    tiny = (
-        "--method",
-        "fgsm-rs",
-        "--epochs",
-        "1",
-        "--eval",
-        "clean",
-        "--limit-train",
-        "128",
-        "--eval-samples",
-        "6",
-        "--json",
-    )
-    said = fatbench("run", *tiny, "--device", "cuda", "--engine", "fast", "--require", "graph")
+def test_who_requires_a_graph_gets_one_and_without_a_gpu_an_answer(fatbench: Callable[..., Said]) -> None:
+    said = fatbench("run", *TINY, "--json", "--device", "cuda", "--require", "graph")
     assert said.code == 0
     assert json.loads(said.out)[0]["engine"]["in_force"]["graph"]
-    said = fatbench("run", *tiny, "--device", "cpu", "--engine", "fast", "--require", "graph")
+    said = fatbench("run", *TINY, "--json", "--device", "cpu", "--require", "graph")
     assert said.code == 6
     assert said.complaint == "--require graph: CUDA graphs need a GPU"
