@@ -124,9 +124,8 @@ def test_a_recording_that_fails_costs_no_run(
     assert f"no graph: capture failed: {ERRORS[error][0].__name__}: " in " ".join(shown.out.split())
 
 
-TINY = (
-    "--method fgsm-rs --epochs 1 --eval clean --eval-samples 6 --limit-train 128 --calibration 0 --engine fast".split()
-)
+TINY = ("--method=fgsm-rs", "--epochs=1", "--limit-train=128", "--engine=fast", "--calibration=0")
+TINY += ("--eval=clean", "--eval-samples=6")
 
 
 def test_who_requires_a_graph_hears_why_there_is_none_and_nothing_is_trained(
