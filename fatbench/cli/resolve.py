@@ -35,6 +35,7 @@ class Request:
     seeds: str = "0"
     eval_samples: str | None = None  # a number, "all", or None for the defaults
     recipe: str = recipes.UNIFIED
+    require: Sequence[Toggle] = ()  # parts of the fast engine that must be in force; no part of a spec
 
 
 def resolve(request: Request, device: str) -> list[RunSpec]:
@@ -73,17 +74,17 @@ def _settings(layers: Sequence[Mapping[str, Any]], dataset: str, request: Reques
         settings.pop(key, None)
     if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.flags)):
         raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
-    _fill_in_engine(settings, device)
+    _fill_in_engine(settings, device, request.require)
     settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
     settings |= evaluations(settings, request.eval_samples)
     _check_names(settings["model"], dataset)
     return settings
 
 
-def _fill_in_engine(settings: dict[str, Any], device: str) -> None:
+def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[Toggle]) -> None:
     """On a GPU the fast engine in bf16 is what nobody would go without; elsewhere plain float32 is the default."""
     on_gpu = device.startswith("cuda")
-    wants_fast = on_gpu or settings.get("without") or settings.get("compile")
+    wants_fast = on_gpu or settings.get("without") or settings.get("compile") or require
     settings.setdefault("engine", "fast" if wants_fast else "reference")
     settings.setdefault("precision", "bf16" if on_gpu and settings["engine"] == "fast" else "fp32")
 

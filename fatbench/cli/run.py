@@ -113,7 +113,7 @@ def run(
     ] = None,
     require: Annotated[
         list[str] | None,
-        typer.Option(help="Fail unless this part of the fast engine is in force, as graph; repeatable."),
+        typer.Option(help="Fail unless this part of the fast engine is in force, such as graph; repeatable."),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
     calibration: Annotated[
@@ -181,12 +181,15 @@ def run(
         "select_on": None if select_on is None else validation_evaluation(select_on),
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    request = Request(method or (), preset, given, set_ or (), seeds, eval_samples, recipe)
     parts = engine_parts(require)
+    request = Request(method or (), preset, given, set_ or (), seeds, eval_samples, recipe, parts)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
+    from fatbench.runner.requirements import refuse_contradiction
 
     specs = resolve(request, device=resolve_device(device))
+    for spec in specs:
+        refuse_contradiction(spec, parts)
     for spec in {spec.eps: spec for spec in specs}.values():
         warn_about_eps(spec)
     warn_about_published(specs, request.hyper)

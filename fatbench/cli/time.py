@@ -51,7 +51,7 @@ def time_steps(
     ] = None,
     require: Annotated[
         list[str] | None,
-        typer.Option(help="Fail unless this part of the fast engine is in force, as graph; repeatable."),
+        typer.Option(help="Fail unless this part of the fast engine is in force, such as graph; repeatable."),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
     set_: Annotated[
@@ -77,10 +77,8 @@ def time_steps(
         "compile": compile_ or None,
         "threads": threads,
     }
-    request = Request(
-        method, flags={name: value for name, value in flags.items() if value is not None}, hyper=set_ or ()
-    )
-    parts = engine_parts(require)
+    parts, given = engine_parts(require), {name: value for name, value in flags.items() if value is not None}
+    request = Request(method, flags=given, hyper=set_ or (), require=parts)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 

@@ -17,7 +17,7 @@ from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.runner.bench import set_up
 from fatbench.runner.faults import own_faults_named
 from fatbench.runner.memory import training_memory_explained
-from fatbench.runner.requirements import check_required
+from fatbench.runner.requirements import check_required, refuse_contradiction
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
@@ -124,6 +124,7 @@ def contend(
         FatbenchError: it cannot be set up, its method breaks the contract, or a part of the engine in `require` is not
             in force.
     """
+    refuse_contradiction(spec, require)
     with threads(spec.threads), own_faults_named(spec), training_memory_explained(spec):
         bench = set_up(spec, data_dir, download)
         number = spec.threads or sensible_threads(bench) or torch.get_num_threads()

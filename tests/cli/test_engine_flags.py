@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,7 +13,7 @@ from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
 RUN = ("run", "-m", "bs-trades", *TINY, "--calibration", "0", "--limit-train", "256")
-USAGE, INVALID = 2, 4
+USAGE, INVALID, LACKS = 2, 4, 6
 
 
 def resolved(said: Said) -> dict[str, object]:
@@ -46,7 +47,7 @@ def test_the_reference_engine_is_the_default_on_a_cpu_and_says_so(fatbench: Fatb
     }
 
 
-@pytest.mark.parametrize("flags", [("--without", "fold"), ("--compile",)])
+@pytest.mark.parametrize("flags", [("--without", "fold"), ("--compile",), ("--require", "fold")])
 def test_a_flag_of_the_fast_engine_asks_for_it(fatbench: Fatbench, flags: tuple[str, ...]) -> None:
     assert resolved(fatbench(*RUN, *flags, "--device", "cpu", "--dry-run"))["engine"] == "fast"
 
@@ -63,6 +64,37 @@ def test_toggles_repeat_and_their_order_does_not_matter(fatbench: Fatbench) -> N
 def test_every_toggle_is_known_to_the_help_and_taken(fatbench: Fatbench, toggle: str) -> None:
     assert toggle in " ".join(fatbench("run", "--help").out.replace("│", " ").split())
     assert resolved(fatbench(*RUN, "--without", toggle, "--device", "cpu", "--dry-run"))["without"] == [toggle]
+
+
+REFUSED = {
+    ("--require", "nonsense"): (USAGE, "--require takes channels-last, "),
+    ("--require", "fold", "--without", "fold"): (USAGE, "--require fold and --without fold contradict each other"),
+    ("--require", "fold", "--engine", "reference"): (USAGE, "--require fold: the reference engine has no parts"),
+    ("--require", "graph"): (LACKS, "--require graph: CUDA graphs need a GPU"),
+    ("--require", "pad-stem", "--require", "fold"): (LACKS, "--require pad-stem: it needs a GPU"),
+}
+
+
+@pytest.mark.parametrize("flags", REFUSED, ids=" ".join)
+@pytest.mark.parametrize("command", ["run", "run --dry-run", "time"])
+def test_what_cannot_be_required_is_refused_at_once(fatbench: Fatbench, command: str, flags: tuple[str, ...]) -> None:
+    code, why = REFUSED[flags]
+    name, *more = command.split()
+    said = fatbench(name, *(("-m", "fgsm-rs") if name == "run" else ("fgsm-rs",)), *more, *flags, "--device", "cpu")
+    assert said.code == code
+    assert said.complaint.startswith(why)
+
+
+def test_a_required_part_is_in_force_or_the_run_ends_before_it_trains(fatbench: Fatbench, tmp_path: Path) -> None:
+    assert fatbench(*RUN, "--device", "cpu", "--require", "fold").code == 0
+    said = fatbench(*RUN, "--device", "cpu", "--require", "fold", "--require", "shadow")  # the result is there
+    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
+    said = fatbench(*RUN, "--device", "cpu", "--require", "shadow", "--seeds", "1")
+    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
+    failed = [one for one in map(load, (tmp_path / "results").glob("*.json")) if one.status == "failed"]
+    assert [one.steps for one in failed] == [0]
+    said = fatbench("time", "fgsm-rs", "--device", "cpu", "--require", "shadow", "--runs", "1", "--batches", "1")
+    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
 
 
 def test_a_target_ends_a_run(fatbench: Fatbench, tmp_path: object) -> None:
