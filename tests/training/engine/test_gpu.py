@@ -1,6 +1,7 @@
 """What only a GPU can show: captured and compiled batches train as eager ones do, and the host never waits."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from torch.testing import assert_close
 
 from fatbench import methods, runner
+from fatbench.training.engine import capture
+from fatbench.training.engine.capture import CapturedBatch
 
 from . import LIMITED, Trial, make_spec, make_trial
 
@@ -116,6 +119,49 @@ def test_a_method_that_cannot_be_captured_is_run_and_said(
     assert not trial.info.in_force["graph"]
     assert trial.info.notes["graph"].startswith(why)
     assert_close(trial.finish(), eager(method, "fp32", **flags).finish(), rtol=1e-5, atol=1e-5)
+
+
+# Captures that fail
+
+
+@pytest.mark.parametrize("call", [1, 3, 4], ids=["warm-up", "rehearsal", "capture"])
+def test_a_capture_that_fails_costs_nothing_and_the_next_one_succeeds(
+    call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device's generator draws on, streams and allocator are as before, and no memory stays behind."""
+    captured = capture._recorded
+
+    def failing(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+        calls = itertools.count(1)
+
+        def faulty() -> None:
+            work()
+            if next(calls) == call:
+                torch.zeros(1, device="cuda").item()  # in a capture this is CUDA's own error
+                raise RuntimeError("planted")
+
+        return captured(faulty, stream)
+
+    stream = torch.cuda.current_stream()
+    with monkeypatch.context() as patched:
+        patched.setattr(capture, "_recorded", failing)
+        trial = prepared("bs-trades", "bf16", **LIMITED)
+    assert trial.training.captured is None
+    assert trial.info is not None
+    assert trial.info.notes["graph"]
+    assert torch.cuda.current_stream() == stream
+    tolerance = TOLERANCE["bf16"]
+    assert_close(trial.finish(), eager("bs-trades", "bf16", **LIMITED).finish(), rtol=tolerance, atol=tolerance)
+    assert prepared("bs-trades", "bf16", **LIMITED).training.captured is not None
+
+
+def test_a_graph_that_trains_otherwise_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = CapturedBatch.replay
+    monkeypatch.setattr(CapturedBatch, "replay", lambda self, plan, pace: replay(self, self._plan, pace))
+    trial = prepared("fgsm-rs", "bf16")
+    assert trial.training.captured is None
+    assert trial.info is not None
+    assert trial.info.notes["graph"].startswith("captured batches train otherwise: ")
 
 
 # The host
