@@ -31,9 +31,6 @@ def check_required(engine: EngineInfo | None, require: Sequence[Toggle]) -> None
     """
     for part in require:
         if engine is None or not engine.in_force.get(part):
-            why = (
-                "unknown"
-                if engine is None
-                else engine.notes.get(part, "of no use on this machine or in this precision")
-            )
+            notes = {} if engine is None else engine.notes
+            why = notes.get(part, "of no use on this machine or in this precision")
             raise ResourceError(f"--require {part}: not in force: {why}")

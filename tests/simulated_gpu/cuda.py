@@ -13,6 +13,8 @@ import torch._dynamo  # before anything is replaced: it looks at torch's types
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from fatbench.training.engine.capture import _capture_stream
+
 from . import tensor
 from .device import Call, Device, is_drawing
 from .modes import Asked, Core
@@ -173,6 +175,8 @@ def simulated() -> Iterator[Device]:
     with ExitStack() as stack:
         stack.callback(tensor._device.pop)
         stack.callback(_set_stream, _streams[0])
+        _capture_stream.cache_clear()  # of another device, real or simulated
+        stack.callback(_capture_stream.cache_clear)
         for name, answer in _ANSWERS.items():
             stack.enter_context(mock.patch(name, answer))
         stack.enter_context(Core())
