@@ -92,4 +92,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print(
+            "\nbenchmarks.gpu: stopped; what is measured stands, and the same command measures the rest",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"benchmarks.gpu: {error}")

@@ -119,11 +119,16 @@ def refuse_mixture(output: Path, scale: str) -> None:
     """Keep figures of different scales apart.
 
     Raises:
-        SystemExit: the folder holds figures of another scale.
+        SystemExit: the folder holds figures of another scale, or does not say of which.
     """
     path = output / _META
-    if path.exists() and (other := json.loads(path.read_text(encoding="utf-8"))["scale"]) != scale:
-        raise SystemExit(f"benchmarks.gpu: {output} holds figures of scale {other}: choose another --output")
+    if path.exists():
+        try:
+            other = json.loads(path.read_text(encoding="utf-8"))["scale"]
+        except (ValueError, KeyError, TypeError):
+            raise SystemExit(f"benchmarks.gpu: {path} is damaged: choose another --output, or remove it") from None
+        if other != scale:
+            raise SystemExit(f"benchmarks.gpu: {output} holds figures of scale {other}: choose another --output")
     path.write_text(json.dumps({"scale": scale}) + "\n", encoding="utf-8")
 
 

@@ -231,6 +231,23 @@ def test_killed_in_the_middle_of_a_section_it_leaves_no_orphan_and_goes_on_there
     assert len(again) == len(set(again)) or name == "gpu_tests"  # pytest begins anew
 
 
+@pytest.mark.slow
+def test_ctrl_c_is_one_line_and_what_is_measured_stands(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "--only", "speed"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    mine = Rows(tmp_path / "rows" / "speed.jsonl", "")
+    while not mine.measured():
+        time.sleep(0.02)
+    children = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert said.strip() == ("benchmarks.gpu: stopped; what is measured stands, and the same command measures the rest")
+    assert all(is_gone(pid) for pid in children)
+    assert mine.measured()
+
+
 def children_of(pid: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -322,6 +339,9 @@ def test_figures_of_different_scales_do_not_mix(tmp_path: Path) -> None:
     refuse_mixture(tmp_path, "gpu")
     with pytest.raises(SystemExit, match="choose another --output"):
         refuse_mixture(tmp_path, "rehearsal")
+    (tmp_path / "gpu.json").write_text("{")
+    with pytest.raises(SystemExit, match="is damaged"):
+        refuse_mixture(tmp_path, "gpu")
 
 
 def test_the_archive_has_what_is_small_and_no_weights(tmp_path: Path) -> None:
