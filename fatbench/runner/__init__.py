@@ -145,7 +145,7 @@ def _beginning(bench: Bench, output: Path, observer: Observer, intent: _Intent) 
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
     if intent.force and not intent.resume:
         return _Beginning(None, (), 0)
-    trained, damage = trained_journal(bench, output, force=intent.force)
+    trained, damage = trained_journal(bench, output, force=intent.force, require=intent.require)
     if trained is not None:
         return _Beginning(trained, (), 0)
     if damage:

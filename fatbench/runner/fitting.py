@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fatbench.environment import PeakMemory, reset_peak_memory
-from fatbench.errors import UsageError
+from fatbench.errors import ResourceError, UsageError
 from fatbench.evaluation.measuring import isolated_randomness
 from fatbench.interface import Context
 from fatbench.metering.flops import counted_flops
@@ -57,7 +57,13 @@ def fit(
         Interrupted: it was asked to leave off.
     """
     training, watchers = _prepared(bench, journal, observer)
-    check_required(journal.record.engine, require)
+    try:
+        check_required(journal.record.engine, require)
+    except ResourceError:
+        for saved in states:  # what was trained before is not lost for that
+            journal.go_on_from(saved)
+            break
+        raise
     for saved in states:
         if _goes_on(training, watchers, saved, observer):
             saver.gone_on_from(saved)

@@ -2,25 +2,43 @@
 
 from collections.abc import Sequence
 
+from fatbench import methods
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import EngineInfo
 from fatbench.spec import RunSpec, Toggle
+
+_NEED_GPU = ("graph", "cudnn-benchmark", "pad-stem")
 
 
 def refuse_contradiction(spec: RunSpec, require: Sequence[Toggle]) -> None:
     """Return if the parts `require` can be in force at all, as far as the spec tells.
 
     Raises:
-        UsageError: one is left out on purpose.
-        ResourceError: the engine or the device has none.
+        UsageError: another flag rules one out.
+        ResourceError: the device has none.
     """
     for part in require:
-        if part in spec.without:
-            raise UsageError(f"--require {part} and --without {part} contradict each other")
-        if part in ("graph", "cudnn-benchmark", "pad-stem") and not spec.device.startswith("cuda"):
+        obstacle = _obstacle(spec, part)
+        if obstacle:
+            raise UsageError(f"--require {part}: {obstacle}")
+        if part in _NEED_GPU and not spec.device.startswith("cuda"):
             raise ResourceError(f"--require {part}: {'CUDA graphs need' if part == 'graph' else 'it needs'} a GPU")
-        if spec.engine != "fast":
-            raise UsageError(f"--require {part}: the {spec.engine} engine has no parts; use --engine fast")
+
+
+def _obstacle(spec: RunSpec, part: Toggle) -> str:
+    """Return what in the spec rules the part out, or ""."""
+    if part in spec.without:
+        return f"--without {part} contradicts it"
+    if spec.engine != "fast":
+        return f"the {spec.engine} engine has no parts; use --engine fast"
+    if part == "shadow" and spec.precision != "bf16":
+        return "shadows are bfloat16 copies of weights; use --precision bf16"
+    if part == "graph" and "fused-sgd" in spec.without:
+        return "a graph needs fused-sgd, which --without leaves out"
+    if part == "graph" and spec.awp is not None:
+        return "--awp cannot be captured"
+    why_not = methods.describe(spec.method).not_capturable if part == "graph" else ""
+    return why_not and f"{spec.method} cannot be captured: {why_not}"
 
 
 def check_required(engine: EngineInfo | None, require: Sequence[Toggle]) -> None:

@@ -1,5 +1,6 @@
 """What an earlier process has left of a run: a result, or trained weights that have not been scored to the end."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fatbench.environment import describe_environment
@@ -10,6 +11,8 @@ from fatbench.regular import is_there
 from fatbench.runner.bench import Bench, Candidate
 from fatbench.runner.journal import Journal, record_in_progress
 from fatbench.runner.keeper import weights_of
+from fatbench.runner.requirements import check_required
+from fatbench.spec import Toggle
 from fatbench.training.checkpoint import FILE, LAST_FILE, load_weights
 
 _FILES = {"last-weights": LAST_FILE, "weights": FILE}
@@ -25,7 +28,9 @@ def finished_record(candidate: Candidate, method_sha256: str, output: Path) -> R
     return record if record is not None and record.finished else None
 
 
-def trained_journal(bench: Bench, output: Path, *, force: bool = False) -> tuple[Journal | None, str]:
+def trained_journal(
+    bench: Bench, output: Path, *, force: bool = False, require: Sequence[Toggle] = ()
+) -> tuple[Journal | None, str]:
     """Return the journal of an identical run that was stopped after its training, its weights in the model.
 
     None if there is none, if it ran on another device or torch, or if its weights are not as they were written: then
@@ -33,10 +38,12 @@ def trained_journal(bench: Bench, output: Path, *, force: bool = False) -> tuple
 
     Raises:
         UsageError: there is a file in the record's place that is no record.
+        ResourceError: it was trained without a part of the engine that `require` names.
     """
     journal = stopped_journal(bench, bench.method.description.sha256, output, force=force)
     if journal is None or not journal.record.budget.spent or "weights" not in journal.record.artefacts:
         return None, ""
+    check_required(journal.record.engine, require)
     names = [name for name in ("last-weights", "weights") if name in journal.record.artefacts]
     before = weights_of(bench.model)
     try:

@@ -80,10 +80,15 @@ def _verified(training: Training, spec: RunSpec) -> str:
     """Keep the captured batch if it trains as eager ones do, else drop it and return why."""
     assert training.captured is not None
     plans = [training.loader.plan(number) for number in range(min(_TRIED, len(training.loader)))]
-    pace, num_train = (0.5, _TRIED_RATE * training.peak_lr), training.ctx.num_train
     try:
         objection = objection_to_graph(
-            training.captured, training.work, plans, pace, training.state, spec.precision, num_train
+            training.captured,
+            training.work,
+            plans,
+            (0.5, _TRIED_RATE * training.peak_lr),
+            training.state,
+            precision=spec.precision,
+            num_train=training.ctx.num_train,
         )
     except RuntimeError as error:
         if not is_out_of_memory(error):

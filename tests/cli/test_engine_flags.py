@@ -68,8 +68,11 @@ def test_every_toggle_is_known_to_the_help_and_taken(fatbench: Fatbench, toggle:
 
 REFUSED = {
     ("--require", "nonsense"): (USAGE, "--require takes channels-last, "),
-    ("--require", "fold", "--without", "fold"): (USAGE, "--require fold and --without fold contradict each other"),
+    ("--require", "fold", "--without", "fold"): (USAGE, "--require fold: --without fold contradicts it"),
     ("--require", "fold", "--engine", "reference"): (USAGE, "--require fold: the reference engine has no parts"),
+    ("--require", "shadow"): (USAGE, "--require shadow: shadows are bfloat16 copies of weights; use --precision bf16"),
+    ("--require", "graph", "--engine", "reference"): (USAGE, "--require graph: the reference engine has no parts"),
+    ("--require", "graph", "--without", "fused-sgd"): (USAGE, "--require graph: a graph needs fused-sgd"),
     ("--require", "graph"): (LACKS, "--require graph: CUDA graphs need a GPU"),
     ("--require", "pad-stem", "--require", "fold"): (LACKS, "--require pad-stem: it needs a GPU"),
 }
@@ -85,16 +88,38 @@ def test_what_cannot_be_required_is_refused_at_once(fatbench: Fatbench, command:
     assert said.complaint.startswith(why)
 
 
+NET = """
+from torch import nn
+
+
+def net(num_classes):
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(288, num_classes))
+"""
+
+
 def test_a_required_part_is_in_force_or_the_run_ends_before_it_trains(fatbench: Fatbench, tmp_path: Path) -> None:
-    assert fatbench(*RUN, "--device", "cpu", "--require", "fold").code == 0
-    said = fatbench(*RUN, "--device", "cpu", "--require", "fold", "--require", "shadow")  # the result is there
-    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
-    said = fatbench(*RUN, "--device", "cpu", "--require", "shadow", "--seeds", "1")
-    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
+    (tmp_path / "net.py").write_text(NET)
+    flags = ("--device", "cpu", "--engine", "fast", "--model", "net.py:net")
+    why = "--require fold: not in force: GroupNorm is a layer that it does not know"
+    assert fatbench(*RUN, *flags, "--require", "channels-last").code == 0
+    said = fatbench(*RUN, *flags, "--require", "fold")  # the result is there
+    assert (said.code, said.complaint) == (LACKS, why)
+    said = fatbench(*RUN, *flags, "--require", "fold", "--seeds", "1")
+    assert (said.code, said.complaint.partition(";")[0][: len(why)]) == (LACKS, why)
     failed = [one for one in map(load, (tmp_path / "results").glob("*.json")) if one.status == "failed"]
     assert [one.steps for one in failed] == [0]
-    said = fatbench("time", "fgsm-rs", "--device", "cpu", "--require", "shadow", "--runs", "1", "--batches", "1")
-    assert (said.code, said.complaint[:37]) == (LACKS, "--require shadow: not in force: of no")
+    said = fatbench("time", "bs-trades", *flags, "--require", "fold", "--runs", "1", "--batches", "1")
+    assert (said.code, said.complaint) == (LACKS, why)
+
+
+@pytest.mark.parametrize(("method", "more"), [("nuat", ()), ("trades", ("--awp", "0.01"))])
+def test_a_method_that_cannot_be_captured_is_named_at_once(
+    fatbench: Fatbench, method: str, more: tuple[str, ...]
+) -> None:
+    said = fatbench("run", "-m", method, *more, "--require", "graph", "--device", "cpu")
+    assert said.code == USAGE
+    assert "cannot be captured" in said.complaint
 
 
 def test_a_target_ends_a_run(fatbench: Fatbench, tmp_path: object) -> None:

@@ -66,7 +66,7 @@ def test_a_run_is_captured_and_ends_as_one_that_is_not(tmp_path: Path, eager: tu
 
 
 @pytest.mark.parametrize(("method", "hyper"), [("free-at", "replays=3"), ("fgsm-pco", "alpha=1")])
-def test_a_captured_run_goes_on_bit_for_bit(tmp_path: Path, method: str, hyper: str) -> None:
+def test_a_captured_run_resumes_bit_for_bit(tmp_path: Path, method: str, hyper: str) -> None:
     spec = make_spec(method, hyper=[hyper])
     run(spec, output=tmp_path / "a")
     leave_off(spec, tmp_path / "b", 3)

@@ -82,15 +82,20 @@ def record_cuda_graph(work: Callable[[], None], device: torch.device) -> Callabl
         with torch.cuda.device(device), _no_garbage_collection():
             return _recorded(work, _capture_stream(device))
     except CannotCaptureError:
+        torch.cuda.set_rng_state(drawn, device)
         raise
-    except Exception as error:  # whatever it is: without a graph there may be no such fault
+    except BaseException as error:
         _renew_generator(device, drawn)
+        if not isinstance(error, Exception):  # Ctrl-C
+            raise
+        # Whatever it is, without a graph there may be no such fault.
         raise CannotCaptureError(one_line(f"capture failed: {type(error).__name__}: {error}")) from error
 
 
 def _recorded(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
     current = torch.cuda.current_stream()
     stream.wait_stream(current)
+    torch.cuda.empty_cache()  # the allocator keeps memory by stream
     try:
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS - 1):
@@ -184,7 +189,7 @@ def undone(state: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
     Momentum and a method's buffers begin as zeros, so training that follows is as if nothing had been. They are known
     by name: a network may have put another tensor in a buffer's place.
     """
-    before = {name: tensor.detach().clone() for name, tensor in state().items()}
+    before = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state().items()}  # a GPU needs its room
     try:
         yield
     finally:

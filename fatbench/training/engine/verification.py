@@ -24,6 +24,7 @@ def objection_to_graph(
     plans: Sequence[Plan],
     pace: tuple[float, float],
     state: Callable[[], State],
+    *,
     precision: str,
     num_train: int,
 ) -> str:
@@ -52,7 +53,7 @@ def objection_to_graph(
     trials.run(eager)
     usual = _copied(trials.seen())
     groups = _groups(state())
-    moved = _distances(trials.start, usual, groups)
+    moved = _distances(trials.start, usual, groups, finite=True)
     trials.run(lambda plan: captured.replay(plan, [pace] * captured.updates))
     apart, noise = _distances(trials.seen(), usual, groups), dict.fromkeys(groups, 0.0)
     for _ in range(_EAGER_TRIALS):
@@ -129,17 +130,28 @@ def _groups(state: State) -> dict[str, list[str]]:
     return groups
 
 
-def _distances(state: State, usual: State, groups: dict[str, list[str]]) -> dict[str, float]:
+def _distances(state: State, usual: State, groups: dict[str, list[str]], *, finite: bool = False) -> dict[str, float]:
     """Return by group how far the states are apart; what `state` lacks counts as zeros.
 
     That is the Euclidean distance of numbers with a fraction, and how many of the others are unequal.
+
+    Args:
+        state: one.
+        usual: the other.
+        groups: names of tensors.
+        finite: leave out what is infinite or not a number, as memory that is not filled yet.
     """
 
     def square(name: str) -> Tensor:
-        mine = state.get(name, torch.zeros_like(usual[name]))
+        theirs = usual[name]
+        mine = state.get(name, torch.zeros_like(theirs))
         if not mine.is_floating_point():
-            return (mine != usual[name]).sum().double()
-        return (mine - usual[name]).double().square().sum()
+            return (mine != theirs).sum().double()
+        same = mine == theirs
+        if name.startswith("ctx.buffers "):  # where a method may mark what is not filled yet
+            same |= mine.isnan() & theirs.isnan()
+        apart = (mine - theirs).masked_fill(same, 0.0).double()
+        return (apart.nan_to_num(0.0, 0.0, 0.0) if finite else apart).square().sum()
 
     found = {}
     for what, names in groups.items():

@@ -233,3 +233,9 @@ def test_what_is_undone_is_as_before(begun: bool) -> None:
     new = [tensor for tensor in after if tensor.data_ptr() not in places]
     assert new  # the late buffer, and momentum where nothing had begun
     assert all(not tensor.any() for tensor in new)
+
+
+def test_the_allocators_functions_that_a_failed_capture_needs_are_there() -> None:
+    """They are torch's own, private ones: `_close_pool` does without where they are gone, silently."""
+    assert hasattr(torch._C, "_cuda_endAllocateToPool")
+    assert hasattr(torch._C, "_cuda_releasePool")

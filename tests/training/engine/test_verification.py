@@ -21,6 +21,8 @@ class Net:
         self.weights = torch.zeros(1000).requires_grad_()
         self.seen = torch.zeros(NUM_TRAIN, dtype=torch.int64)
         self.count, self.loss, self.step = torch.zeros((), dtype=torch.int64), torch.zeros(()), torch.zeros(())
+        self.best = torch.full((NUM_TRAIN, 3), float("inf"))  # the last image's of each batch is never known
+        self.best[:, 2] = float("nan")
         self._noise, self._chance = noise, np.random.default_rng(0)  # of kernels: no seed puts it back
 
     def state(self) -> dict[str, Tensor]:
@@ -28,6 +30,7 @@ class Net:
             "weights": self.weights,
             "count": self.count,
             "ctx.buffers seen": self.seen,
+            "ctx.buffers best": self.best,
             "ctx.step": self.step,
             "loss": self.loss,
         }
@@ -40,6 +43,7 @@ class Net:
             if fault == "weights":
                 self.weights[:500].mul_(0.5)
             self.seen[plan.rows[: -1 if fault == "images" else None]] += 1
+            self.best[plan.rows[:-1], 0] = 2.0 if fault == "best" else 1.0
             self.count.add_(0 if fault == "counts" else 1)
             self.loss.add_(self.weights.sum() * (1.2 if fault == "losses" else 1))
 
@@ -48,7 +52,7 @@ def objection(noise: float, fault: str = "", precision: str = "bf16") -> str:
     net = Net(noise)
     plans = [Plan(torch.arange(4) + 4 * k, *(torch.zeros(4, dtype=torch.int64),) * 3) for k in range(2)]
     captured: Any = SimpleNamespace(updates=1, replay=lambda plan, pace: net.work(plan, torch.tensor(pace), fault))
-    return objection_to_graph(captured, net.work, plans, PACE, net.state, precision, NUM_TRAIN)
+    return objection_to_graph(captured, net.work, plans, PACE, net.state, precision=precision, num_train=NUM_TRAIN)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.3, 2.0])
@@ -63,6 +67,7 @@ FAULTS = {
     "weights": "weights end ",
     "noise": "weights end ",
     "images": "the method's 'seen' end ",
+    "best": "the method's 'best' end ",
     "counts": "counts end ",
     "losses": "the losses end ",
 }
