@@ -22,17 +22,18 @@ class Memory:
     """What torch counts, moved by hand."""
 
     def __init__(self) -> None:
-        self.allocated = self.peak = self.reserved = 0
+        self.peak = self.cached = self.reserved = 0
 
     def takes(self, size: int) -> None:
-        """Allocate for a moment."""
-        self.peak, self.reserved = max(self.peak, size), max(self.reserved, size)
+        """Allocate for a moment; what is freed stays in the cache."""
+        self.peak, self.cached = max(self.peak, size), max(self.cached, size)
+        self.reserved = max(self.reserved, self.cached)
 
     def reset(self, *_: Any) -> None:
-        self.peak = 0
+        self.peak, self.reserved = 0, self.cached
 
     def release(self) -> None:
-        self.reserved = 0
+        self.cached = 0
 
 
 @pytest.fixture
