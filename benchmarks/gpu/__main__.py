@@ -1,104 +1,30 @@
-"""Command line of the GPU benchmark: `python -m benchmarks.gpu --help`."""
+"""python -m benchmarks.gpu: whatever ends it early is one line, with the exit codes of fatbench."""
 
-import argparse
 import sys
-import time
-from pathlib import Path
-
-import torch
-
-from benchmarks.gpu import cifar10, report
-from benchmarks.gpu.rows import Rows
-from benchmarks.gpu.scale import SCALES
-from benchmarks.gpu.section import RESTART, RestartError, Section
-from benchmarks.gpu.sections import PLANS, function_of
-from benchmarks.gpu.supervisor import supervise
 
 
-def main() -> int:
-    """Run the sections and return the exit code: 0 if every measured target is met and nothing failed, else 1."""
-    options = _parser().parse_args()
-    if options.section:
-        return _run_section(options)
-    if options.scale != "rehearsal" and not torch.cuda.is_available():
-        raise SystemExit("benchmarks.gpu: torch finds no GPU here; --rehearse runs the same code on a CPU")
-    options.output = options.output.resolve()
-    launch, end = f"{time.time():.0f}", time.time() + 60 * options.minutes
-    work = options.output / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    report.refuse_mixture(options.output, options.scale)
-    if options.cifar10:
-        print(f"CIFAR-10: {cifar10.unpack(options.cifar10, work)}", flush=True)
-    has_data = options.scale == "rehearsal" or (work / cifar10.NAME).exists()
-    arguments = ["--output", str(options.output), "--launch", launch, "--scale", options.scale]
-    for name in options.only or PLANS:
-        plan, rows = PLANS[name], _rows(options.output, name, launch)
-        if plan.needs_data and not has_data:
-            print(f"\n== {name}: skipped, for want of --cifar10", flush=True)
-            continue
-        started = time.time()
-        why = supervise(name, rows, arguments, work, min(started + plan.seconds, end))
-        print(f"\n== {name}, {time.time() - started:.0f} s{f': {why}' * bool(why)}", flush=True)
-        print(report.table(rows), flush=True)
-        report.save(options.output, options.archive)
-    figures = report.figures(options.output)
-    about = "" if options.scale == "gpu" else f" of scale {options.scale}: they mean nothing"
-    print(f"\n== figures{about}\n{report.table_of(figures)}")
-    failed = [name for name in options.only or PLANS if _rows(options.output, name, launch).failures()]
-    print(f"failed: {', '.join(failed) or 'none'}; {options.output}")
-    missed = options.scale == "gpu" and any(one.met is False for one in figures)
-    return 1 if failed or missed else 0
-
-
-def _run_section(options: argparse.Namespace) -> int:
-    """Measure one section in this process."""
-    scale = SCALES[options.scale]
-    torch.zeros(1, device=scale.device)  # wakes a GPU: only then can its memory be asked for
-    if options.scale == "rehearsal":
-        torch.set_num_threads(1)
-        torch.compile = lambda function, **_: function  # type: ignore[assignment] - it takes a CPU minutes
-    section = Section(
-        _rows(options.output, options.section, options.launch),
-        scale,
-        options.output,
-        options.until,
-        cifar10=Path(cifar10.NAME).exists() and scale.device == "cuda",
-    )
+def run() -> int:
+    """Run the command and return its exit code."""
     try:
-        function_of(options.section)(section)
-    except RestartError:
-        return RESTART
-    return 0
-
-
-def _rows(output: Path, section: str, launch: str) -> Rows:
-    return Rows(output / "rows" / f"{section}.jsonl", launch)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Measure what only a GPU can show.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for rows, records and profiles")
-    parser.add_argument("--archive", type=Path, help="also pack all of it but weights into this .tar.gz")
-    parser.add_argument("--cifar10", type=Path, nargs="+", default=[], help="folders that hold the mosaics")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for everything [default: 10]")
-    parser.add_argument("--only", nargs="+", choices=list(PLANS), metavar="SECTION", help=", ".join(PLANS))
-    scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--rehearse", dest="scale", action="store_const", const="rehearsal", help="on a CPU, in minutes")
-    scale.add_argument("--quick", dest="scale", action="store_const", const="quick", help="one short run on a GPU")
-    parser.set_defaults(scale="gpu")
-    for hidden, kind in (("--section", str), ("--until", float), ("--launch", str), ("--scale", str)):
-        parser.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
-    return parser
-
-
-if __name__ == "__main__":
+        from benchmarks.gpu.command import main  # imports torch, which takes seconds in which Ctrl-C may come
+        from fatbench.errors import FatbenchError
+    except KeyboardInterrupt:
+        return 130
     try:
-        sys.exit(main())
+        return main()
     except KeyboardInterrupt:
         print(
             "\nbenchmarks.gpu: stopped; what is measured stands, and the same command measures the rest",
             file=sys.stderr,
         )
-        sys.exit(130)
+        return 130
+    except FatbenchError as error:
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
+        return error.exit_code
     except OSError as error:
-        sys.exit(f"benchmarks.gpu: {error}")
+        print(f"benchmarks.gpu: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 6
+
+
+if __name__ == "__main__":
+    sys.exit(run())

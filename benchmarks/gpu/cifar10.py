@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fatbench.errors import UsageError
+
 NAME = "cifar10.npz"
 
 
@@ -18,12 +20,12 @@ def unpack(sources: Sequence[Path], folder: Path) -> dict[str, int]:
     The parts of a split that are there must be its first ones: with some of them missing the set is smaller.
 
     Raises:
-        SystemExit: the folders lack what is needed.
+        UsageError: the folders lack what is needed.
     """
     files = {path.name: path for source in sources if source.is_dir() for path in source.iterdir()}
     missing = [name for name in ("labels.npz", "train_00.webp", "test_00.webp") if name not in files]
     if missing:
-        raise SystemExit(f"benchmarks.gpu: no {missing[0]} in {', '.join(map(str, sources))}")
+        raise UsageError(f"no {missing[0]} in {', '.join(map(str, sources))}")
     labels, arrays = np.load(files["labels.npz"]), {}
     with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter's lock alone
         for split in ("train", "test"):
@@ -37,5 +39,10 @@ def unpack(sources: Sequence[Path], folder: Path) -> dict[str, int]:
 
 def tiles(path: Path, size: int = 32, columns: int = 40) -> NDArray[np.uint8]:
     """Return the images of a mosaic, row by row: (N, 32, 32, 3)."""
-    mosaic = np.asarray(Image.open(path).convert("RGB"))
+    try:
+        mosaic = np.asarray(Image.open(path).convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if mosaic.shape[0] % size or mosaic.shape[1] != size * columns:
+        raise UsageError(f"{path} is no mosaic of {columns} columns of {size}x{size} images")
     return mosaic.reshape(-1, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)

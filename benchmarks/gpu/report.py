@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.gpu.rows import Row, Rows
 from benchmarks.gpu.sections import PLANS
+from fatbench.errors import UsageError
 
 _HIDDEN = ("source", "launch", "memory", "standing")  # of no use in a table on a terminal
 _LARGEST = 4 * 2**20  # bytes of a file in the archive
@@ -119,16 +120,16 @@ def refuse_mixture(output: Path, scale: str) -> None:
     """Keep figures of different scales apart.
 
     Raises:
-        SystemExit: the folder holds figures of another scale, or does not say of which.
+        UsageError: the folder holds figures of another scale, or does not say of which.
     """
     path = output / _META
     if path.exists():
         try:
             other = json.loads(path.read_text(encoding="utf-8"))["scale"]
         except (ValueError, KeyError, TypeError):
-            raise SystemExit(f"benchmarks.gpu: {path} is damaged: choose another --output, or remove it") from None
+            raise UsageError(f"{path} is damaged: choose another --output, or remove it") from None
         if other != scale:
-            raise SystemExit(f"benchmarks.gpu: {output} holds figures of scale {other}: choose another --output")
+            raise UsageError(f"{output} holds figures of scale {other}: choose another --output")
     path.write_text(json.dumps({"scale": scale}) + "\n", encoding="utf-8")
 
 

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import cifar10, report, rows, supervisor
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.__main__ import run
 from benchmarks.gpu.gpu_tests import outcome, summary
 from benchmarks.gpu.report import Figure, figures, refuse_mixture, save
 from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.scale import REHEARSAL
 from benchmarks.gpu.section import RestartError, Section
 from benchmarks.gpu.sections import PLANS, function_of
+from fatbench.errors import UsageError
 from scripts import gpu_tables
 
 ROOT = Path(__file__).parents[2]
@@ -337,10 +338,10 @@ def test_what_is_no_number_meets_no_target() -> None:
 def test_figures_of_different_scales_do_not_mix(tmp_path: Path) -> None:
     refuse_mixture(tmp_path, "gpu")
     refuse_mixture(tmp_path, "gpu")
-    with pytest.raises(SystemExit, match="choose another --output"):
+    with pytest.raises(UsageError, match="choose another --output"):
         refuse_mixture(tmp_path, "rehearsal")
     (tmp_path / "gpu.json").write_text("{")
-    with pytest.raises(SystemExit, match="is damaged"):
+    with pytest.raises(UsageError, match="is damaged"):
         refuse_mixture(tmp_path, "gpu")
 
 
@@ -373,15 +374,44 @@ def test_mosaics_are_unpacked_and_later_parts_may_be_missing(tmp_path: Path) -> 
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"no labels\.npz in .*nowhere"):
+    with pytest.raises(UsageError, match=r"no labels\.npz in .*nowhere"):
         cifar10.unpack([tmp_path / "nowhere"], tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--output", str(tmp_path)])
-    with pytest.raises(SystemExit, match="--rehearse runs the same code on a CPU"):
-        main()
+    assert run() == 6
+    assert capsys.readouterr().err == (
+        "benchmarks.gpu: torch finds no GPU here; --rehearse runs the same code on a CPU\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "flags", [("--output", ""), ("--output", "x", "--minutes", "-1"), ("--output", "x", "--minutes", "nan")]
+)
+def test_flags_that_mean_nothing_are_refused(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--rehearse", *flags])
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    assert exit_.value.code == 2
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--rehearse", "--output", str(tmp_path / "file")])
+    assert run() == 6
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "train_00.webp")
+    with pytest.raises(UsageError, match=r"train_00\.webp is no mosaic of 40 columns"):
+        cifar10.tiles(tmp_path / "train_00.webp")
 
 
 # What is committed
