@@ -22,7 +22,7 @@ def run() -> int:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"benchmarks.gpu: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 6
 
 

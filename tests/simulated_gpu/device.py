@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-HERE = str(Path(__file__).parent)
+HERE = Path(__file__).parent
 
 
 class Call(NamedTuple):
@@ -77,10 +77,9 @@ _DRAWING = {torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal
 def _place() -> str:
     """The innermost line that is neither torch's nor the simulation's."""
     for frame in reversed(traceback.extract_stack()):
-        if "site-packages" not in frame.filename and not frame.filename.startswith(HERE + "/device"):
-            name = Path(frame.filename)
-            if name.parent != Path(HERE) or name.name.startswith("test_"):
-                return f"{name.name}:{frame.lineno}"
+        path = Path(frame.filename)
+        if "site-packages" not in path.parts and (path.parent != HERE or path.name.startswith("test_")):
+            return f"{path.name}:{frame.lineno}"
     return "elsewhere"
 
 
