@@ -1,21 +1,22 @@
 """What all tests share: one thread, since two are many times slower on tensors this small."""
 
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import signal
 from collections.abc import Iterator
 
 import pytest
-import torch
 
-torch.set_num_threads(1)
+THREADS = int(os.environ.get("TEST_THREADS", "1"))
+os.environ["OMP_NUM_THREADS"] = str(THREADS)  # before torch is imported, and for processes that tests start
+
+import torch  # noqa: E402
+
+torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_a_fixed_seed() -> None:
-    torch.set_num_threads(1)
+def _the_same_threads_and_a_fixed_seed() -> None:
+    torch.set_num_threads(THREADS)
     torch.manual_seed(0)
 
 

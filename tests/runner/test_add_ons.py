@@ -13,8 +13,8 @@ from fatbench.report import comparison
 from fatbench.report.loaded import Run
 from fatbench.report.panel import panel
 from fatbench.runner.bench import set_up
-from tests.runner.test_resume import FEW, FEW_PER_EPOCH, PER_EPOCH, assert_alike, leave_off
-from tests.runner.test_runner import make_spec, run, weights
+from tests.runner.test_resume import PER_EPOCH, SMALL, assert_alike, leave_off, make_spec
+from tests.runner.test_runner import run, weights
 
 ADD_ONS = [
     {"ema": 0.9},
@@ -28,20 +28,18 @@ names = [" ".join(one) for one in ADD_ONS]
 
 @pytest.mark.parametrize(("add_on", "engine"), [*((one, "reference") for one in ADD_ONS), (ADD_ONS[-1], "fast")])
 def test_a_run_with_it_goes_on_bit_for_bit(tmp_path: Path, add_on: dict[str, object], engine: str) -> None:
-    spec = make_spec("bs-trades", epochs=3, engine=engine, evaluate=["clean"], **FEW, **add_on)
+    spec = make_spec("bs-trades", epochs=3, engine=engine, evaluate=["clean"], **add_on)
     run(spec, output=tmp_path / "a")
-    leave_off(spec, tmp_path / "b", FEW_PER_EPOCH + 3)
-    leave_off(spec, tmp_path / "b", FEW_PER_EPOCH + 2, resume=True)
+    leave_off(spec, tmp_path / "b", PER_EPOCH + 3)
+    leave_off(spec, tmp_path / "b", PER_EPOCH + 2, resume=True)
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
 @pytest.mark.parametrize("add_on", ADD_ONS, ids=names)
 def test_it_makes_another_model_and_another_run(tmp_path: Path, add_on: dict[str, object]) -> None:
-    plain = make_spec(
-        "fgsm-rs", epochs=2, evaluate=[], **FEW, **({"precision": "bf16"} if "precision" in add_on else {})
-    )
-    spec = make_spec("fgsm-rs", epochs=2, evaluate=[], **FEW, **add_on)
+    plain = make_spec("fgsm-rs", epochs=2, evaluate=[], **({"precision": "bf16"} if "precision" in add_on else {}))
+    spec = make_spec("fgsm-rs", epochs=2, evaluate=[], **add_on)
     assert plain.id != spec.id
     without, with_it = run(plain, output=tmp_path), run(spec, output=tmp_path)
     assert not torch.equal(weights(tmp_path, without)["net.0.weight"], weights(tmp_path, with_it)["net.0.weight"])
@@ -65,7 +63,7 @@ def test_an_average_costs_no_passes_and_awp_those_of_another_loss(tmp_path: Path
     costs = {}
     for name, add_on in {"plain": {}, "ema": {"ema": 0.9}, "awp": {"awp": 0.01}}.items():
         costs[name] = run(make_spec("fgsm-rs", evaluate=[], **add_on), output=tmp_path).passes.model_dump().values()
-    images = 128 * PER_EPOCH
+    images = SMALL["batch_size"] * PER_EPOCH
     assert [count / images for count in costs["plain"]] == [count / images for count in costs["ema"]] == [2, 2, 1]
     assert [count / images for count in costs["awp"]] == [3, 3, 2]
 
@@ -109,7 +107,7 @@ def test_a_method_that_does_not_heed_smoothing_is_refused(tmp_path: Path) -> Non
 
 
 def test_the_average_is_of_weights_as_they_are_between_batches_and_not_of_perturbed_ones() -> None:
-    training = set_up(make_spec("fgsm", awp=0.3, ema=0.5, **FEW), None, download=False).training()
+    training = set_up(make_spec("fgsm", awp=0.3, ema=0.5), None, download=False).training()
     assert training.average is not None
     expected = [parameter.detach().clone() for parameter in training.model.parameters()]
     for n in range(4):

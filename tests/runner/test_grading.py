@@ -11,7 +11,8 @@ from fatbench.record import Record, load
 from fatbench.record.samples import load_samples, save_samples
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
-from tests.runner.test_runner import make_spec, run
+from tests.runner.test_resume import make_spec
+from tests.runner.test_runner import run
 
 
 class _Witness(Observer):

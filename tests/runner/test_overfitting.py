@@ -1,4 +1,4 @@
-"""Catastrophic overfitting: told from its probes, and in a real run that does it."""
+"""Catastrophic overfitting: told from its probes, and what a run makes of it."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from fatbench.record import Event, Probe, Record, Score, load
+from fatbench.record import Event, Probe, Score, load
 from fatbench.runner.overfitting import KIND, Sentinel
-from tests.runner.test_runner import make_spec, run
+from tests.runner.test_resume import PER_EPOCH, make_spec, scripted
+from tests.runner.test_runner import run
 
 
 def _probe(epoch: int, fgsm: int, pgd: int) -> Probe:
@@ -65,55 +66,64 @@ def test_a_model_that_recovers_and_collapses_again_is_told_twice() -> None:
     assert [event.epoch for event in _events((50, 45), (90, 5), (55, 44), (90, 5))] == [2, 4]
 
 
-@pytest.fixture(scope="module")
-def large_digits(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The embedded digits at twice their size, where FGSM has enough pixels to overfit to its own step."""
-    digits = load_digits()
-    small = torch.tensor(digits.images / 16 * 255, dtype=torch.float32)[:, None]
-    x = functional.interpolate(small, scale_factor=2, mode="bilinear").round().to(torch.uint8).numpy()
-    path = tmp_path_factory.mktemp("data") / "large-digits.npz"
-    y = digits.target
-    np.savez(path, x_train=x[:1300], y_train=y[:1300], x_test=x[1300:], y_test=y[1300:])
-    return str(path)
+# In runs whose probes come out as given
 
 
-def _collapsing(dataset: str, folder: Path, **flags: object) -> Record:
-    settings = {"eps": "48/255", "epochs": 20, "lr": 0.2, "schedule": "cyclic", "model": "small-cnn", "threads": 1}
-    evaluate = ["clean", "fgsm", "pgd-10"]
-    augment = {"pad": 0, "flip": False}
-    return run(make_spec("fgsm", dataset=dataset, evaluate=evaluate, **settings, **augment, **flags), output=folder)
-
-
-def test_plain_fgsm_at_a_large_eps_sets_it_off(large_digits: str, tmp_path: Path) -> None:
-    record = _collapsing(large_digits, tmp_path)
-    event = next(event for event in record.events if event.kind == KIND)
-    best = max(probe.scores["pgd-10"].accuracy for probe in record.history if probe.epoch < event.epoch)
-    assert record.scores["pgd-10"].accuracy < best - 0.15
-    assert record.scores["fgsm"].accuracy > 0.3, "it stands what it was trained on"
+def test_a_collapsed_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, fgsm=[50, 60, 90, 95], pgd=[40, 45, 5, 4])
+    record = run(make_spec("fgsm", epochs=4, evaluate=["clean"]), output=tmp_path)
+    assert [(event.kind, event.epoch) for event in record.events] == [(KIND, 3)]
     assert (record.status, record.budget.stopped_by) == ("finished", "epochs")  # a result, and nobody asked to stop
+    assert len(record.history) == 4
 
 
-def test_stop_ends_the_run_where_it_collapsed(large_digits: str, tmp_path: Path) -> None:
-    record = _collapsing(large_digits, tmp_path, on_overfitting="stop")
+def test_stop_ends_the_run_where_it_collapsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, fgsm=[50, 60, 90, 95], pgd=[40, 45, 5, 4])
+    record = run(make_spec("fgsm", epochs=4, evaluate=["clean"], on_overfitting="stop"), output=tmp_path)
     (event,) = record.events
-    assert record.budget.stopped_by == "overfitting"
-    assert record.steps == event.step == record.history[-1].step
+    assert (event.epoch, record.budget.stopped_by) == (3, "overfitting")
+    assert record.steps == event.step == record.history[-1].step == 3 * PER_EPOCH
     assert record.selection is not None
     assert record.selection.policy == "last"
 
 
 def test_restore_scores_the_last_healthy_weights_and_keeps_the_collapsed_ones_score(
-    large_digits: str, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = _collapsing(large_digits, tmp_path, on_overfitting="restore")
-    (event,) = record.events
+    scripted(monkeypatch, fgsm=[50, 60, 90], pgd=[40, 45, 5])
+    flags = {"evaluate": ["clean", "pgd-3"], "schedule": "constant"}
+    record = run(make_spec("fgsm", epochs=3, on_overfitting="restore", **flags), output=tmp_path)
     assert record.selection is not None
-    assert (record.selection.policy, record.selection.epoch) == ("restored", event.epoch - 1)
-    assert record.selection.last_scores["pgd-10"].accuracy < record.scores["pgd-10"].accuracy
+    assert (record.selection.policy, record.selection.epoch) == ("restored", 2)
     assert {"weights", "last-weights", "samples"} == record.artefacts.keys()
+    for epochs, scores in ((2, record.scores), (3, record.selection.last_scores)):  # as of a run that ended there
+        ended = run(make_spec("fgsm", epochs=epochs, **flags), output=tmp_path)
+        assert {name: score.correct for name, score in scores.items()} == {
+            name: score.correct for name, score in ended.scores.items()
+        }
 
 
 @pytest.mark.parametrize("method", ["fgsm-rs", "standard"])
 def test_honest_runs_do_not_set_it_off(tmp_path: Path, method: str) -> None:
     record = run(make_spec(method, epochs=10, evaluate=["clean"]), output=tmp_path)
     assert record.events == []
+
+
+@pytest.mark.slow
+def test_plain_fgsm_at_a_large_eps_sets_it_off(tmp_path: Path) -> None:
+    """The embedded digits at twice their size, where FGSM has enough pixels to overfit to its own step."""
+    digits = load_digits()
+    small = torch.tensor(digits.images / 16 * 255, dtype=torch.float32)[:, None]
+    x = functional.interpolate(small, scale_factor=2, mode="bilinear").round().to(torch.uint8).numpy()
+    y = digits.target
+    np.savez(tmp_path / "large-digits.npz", x_train=x[:1300], y_train=y[:1300], x_test=x[1300:], y_test=y[1300:])
+    augment = {"pad": 0, "flip": False}
+    schedule = {"epochs": 20, "lr": 0.2, "schedule": "cyclic"}
+    data = {"dataset": str(tmp_path / "large-digits.npz"), "limit_train": None, "batch_size": 128, "eps": "48/255"}
+    record = run(make_spec("fgsm", model="small-cnn", evaluate=[], **data, **schedule, **augment), output=tmp_path)
+    event = next(event for event in record.events if event.kind == KIND)
+    (there,) = [probe.scores for probe in record.history if probe.step == event.step]
+    best = max(probe.scores["pgd-10"].accuracy for probe in record.history if probe.step < event.step)
+    assert there["pgd-10"].accuracy < best - 0.15
+    assert there["fgsm"].accuracy > 0.3, "it stands what it was trained on"
+    assert (record.status, record.budget.stopped_by) == ("finished", "epochs")

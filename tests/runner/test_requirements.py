@@ -10,8 +10,8 @@ from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
 from fatbench.stop import Interrupted
 from tests.cli.test_engine_flags import NET
-from tests.runner.test_resume import FEW, FEW_PER_EPOCH, assert_alike, leave_off
-from tests.runner.test_runner import make_spec, run
+from tests.runner.test_resume import PER_EPOCH, assert_alike, leave_off, make_spec
+from tests.runner.test_runner import run
 
 
 class TrainingOnly(Observer):
@@ -24,7 +24,7 @@ class TrainingOnly(Observer):
 def spec(tmp_path: Path) -> RunSpec:
     """A run without folding: its network has a layer that cannot be folded."""
     (tmp_path / "net.py").write_text(NET)
-    return make_spec("fgsm-rs", model=f"{tmp_path / 'net.py'}:net", engine="fast", epochs=2, evaluate=["clean"], **FEW)
+    return make_spec("fgsm-rs", model=f"{tmp_path / 'net.py'}:net", engine="fast", epochs=2, evaluate=["clean"])
 
 
 def record_of(spec: RunSpec, folder: Path) -> Record:
@@ -48,7 +48,7 @@ def test_weights_that_were_trained_without_it_are_not_scored_for_it(
 
 def test_what_an_interrupted_run_has_come_to_outlives_a_refusal(spec: RunSpec, tmp_path: Path) -> None:
     run(spec, output=tmp_path / "a")
-    leave_off(spec, tmp_path / "b", FEW_PER_EPOCH + 2)
+    leave_off(spec, tmp_path / "b", PER_EPOCH + 2)
     before = record_of(spec, tmp_path / "b")
     assert len(before.history) == 1
     with pytest.raises(ResourceError, match="--require fold: not in force"):
