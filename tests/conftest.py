@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,10 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)  # before torch is imported, and fo
 
 import torch  # noqa: E402
 
+from .processes import Mortal  # noqa: E402
+
 torch.set_num_threads(THREADS)
+subprocess.Popen = Mortal  # type: ignore[misc]  # `subprocess.run` and all that tests start by it
 
 
 @pytest.fixture(autouse=True)

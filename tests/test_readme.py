@@ -15,8 +15,13 @@ import torch
 
 from fatbench.cli import main
 from scripts import orderings, readme
+from tests.runner.steady import let_steps_take
 
 ROOT = Path(__file__).parent.parent
+FEW = {  # images and batches: what is tested is that the commands run
+    "run": ["--limit-train", "256", "--eval-samples", "50", "--calibration", "0"],
+    "time": ["--batches", "2"],
+}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -28,13 +33,12 @@ def _commands() -> Iterator[object]:
     for block in _blocks("bash"):
         for line in block.splitlines():
             command = line.partition(" #")[0].strip()
-            marks = [pytest.mark.slow] if "--seeds 0,1,2" in command else []
+            marks = [pytest.mark.slow] if "--seeds 0,1,2" in command else []  # six runs
             yield pytest.param(command, id=command, marks=marks)
 
 
 NET = """
 from torch import nn
-from scripts import orderings, readme
 
 
 def make(num_classes, in_channels, image_size):
@@ -72,8 +76,10 @@ def test_command(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert program == "fatbench"
     if "--download" in arguments:  # a large download and a GPU: only what would be run
         arguments.append("--dry-run")
-    if "--seeds" in arguments:  # the committed records are on the desk, and would be shown instead
-        arguments.append("--force")
+    arguments += FEW.get(arguments[0], [])
+    if arguments[0] == "run" and "--eval" not in arguments:
+        arguments += ["--eval", "clean,pgd-10"]  # AutoAttack takes a minute
+    let_steps_take(monkeypatch, seconds=0.25)  # of a budget of time
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()

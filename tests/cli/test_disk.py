@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from fatbench.record import load
+from tests import processes
 from tests.cli.conftest import Said
 
 Fatbench = Callable[..., Said]
@@ -102,11 +102,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_real_disk_that_is_full(small_disk: Path) -> None:
-    command = [sys.executable, "-m", "fatbench", *map(str, RUN), "-o", str(small_disk / "results")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == RESOURCES
-    assert done.stderr.count("\n") == 1
-    assert "No space left on device" in done.stderr
+    log = small_disk.with_suffix(".log")
+    arguments = (*RUN, "-o", small_disk / "results")
+    done = processes.end(processes.fork(processes.fatbench, *arguments, cwd=small_disk.parent, log=log), log)
+    assert done.code == RESOURCES
+    assert done.said.count("\n") == 1
+    assert "No space left on device" in done.said
     for path in (small_disk / "results").glob("*.json"):
         load(path)
 

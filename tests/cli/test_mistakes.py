@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from fatbench.record import load
+from tests import processes
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
@@ -218,22 +218,19 @@ def test_one_failing_run_does_not_take_the_others_down(fatbench: Fatbench, tmp_p
 
 
 def test_ctrl_c_keeps_what_was_earned(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fatbench", "run", "-m", "standard", "--time-budget", "10m", "-o", tmp_path]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    # A suite that a shell has put into the background ignores SIGINT, and so would what it starts.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, **pipes, preexec_fn=heed) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            records = list(tmp_path.glob("*.json"))
-            if records and load(records[0]).history:
-                break
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED
-    assert "Traceback" not in err
-    assert err.strip().splitlines()[-1].startswith("fatbench: interrupted; what was earned is in ")
+    log = tmp_path / "said.log"
+    arguments = ("run", "-m", "standard", "--time-budget", "10h", "-o", tmp_path)
+    process = processes.fork(processes.fatbench, *arguments, cwd=tmp_path, log=log)
+    while process.is_alive():  # until there is something to lose
+        records = list(tmp_path.glob("*.json"))
+        if records and load(records[0]).history:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid or 0, signal.SIGINT)
+    ended = processes.end(process, log)
+    assert ended.code == INTERRUPTED
+    assert "Traceback" not in ended.said
+    assert ended.said.strip().splitlines()[-1].startswith("fatbench: interrupted; what was earned is in ")
     record = load(records[0])
     assert (record.status, record.budget.stopped_by) == ("interrupted", "interrupted")
     assert record.history

@@ -1,12 +1,9 @@
 """Kill a run, go on with it, and see what was lost."""
 
 import hashlib
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +21,14 @@ from fatbench.record.samples import load_samples
 from fatbench.runner.saved import BEFORE, FILE, read_saved
 from fatbench.training.checkpoint import FILE as WEIGHTS
 from fatbench.training.checkpoint import LAST_FILE as LAST_WEIGHTS
-from tests.faults.victim import PLACES
+from tests import processes
+from tests.faults.victim import PLACES, perish
 
 ANY_MOMENT = "any moment, by the wall clock"
 QUICK = ("--calibration", "0", "-q")
 SCENARIOS = {"plain": (), "best": ("--select", "best"), "replacing": ("--force",)}  # what is added to the command
-RUN = ("-m", "fgsm-rs", "--epochs", "4", "--eval", "clean,pgd-5", "--eval-batch-size", "50", *QUICK)
+FEW = ("--limit-train", "288", "--batch-size", "32")
+RUN = ("-m", "fgsm-rs", "--epochs", "4", "--eval", "clean,pgd-5", "--eval-batch-size", "50", *FEW, *QUICK)
 
 
 @dataclass(frozen=True)
@@ -131,24 +130,25 @@ def victim(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "passed.log"
     arguments = ["run", *what] if resume is None else ["resume", resume, *QUICK]
-    command = [sys.executable, "-m", "tests.faults.victim", log, place, str(count), *arguments, "-o", folder]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-    return process.returncode, log.read_text().splitlines() if log.exists() else []
+    process = processes.fork(
+        perish, str(log), place, count, [*arguments, "-o", str(folder)], cwd=folder, log=folder / "said.log"
+    )
+    if kill_after is not None:
+        process.join(kill_after)
+        process.kill()
+    ended = processes.end(process, folder / "said.log")
+    return ended.code, log.read_text().splitlines() if log.exists() else []
 
 
 def go_on(folder: Path, run_id: str, what: Sequence[str] = RUN) -> str:
     """Go on with the run, by its id or by its command, and return what was said."""
     recorded = (folder / f"{run_id}.json").exists()
     arguments = ["resume", run_id, *QUICK] if recorded else ["run", *what, "--resume"]
-    command = [sys.executable, "-m", "fatbench", *arguments, "-o", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    log = folder / "said.log"
+    done = processes.end(processes.fork(processes.fatbench, *arguments, "-o", folder, cwd=folder, log=log), log)
+    assert done.code == 0, done.said
+    assert "Traceback" not in done.said
+    return done.said
 
 
 def _repeated(log: list[str], said: str, code: int) -> int:

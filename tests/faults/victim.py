@@ -1,18 +1,14 @@
-"""`fatbench ARGUMENTS` in a process that notes what it passes, and is killed (SIGKILL) where a fuse is planted.
-
-    python -m tests.faults.victim LOG PLACE COUNT ARGUMENTS...
-
-PLACE is one of those below, and COUNT says at which of its passings the process dies; COUNT 0 lets it live.
-"""
+"""`fatbench ARGUMENTS` in a process that notes what it passes, and is killed (SIGKILL) where a fuse is planted."""
 
 import os
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.processes import fatbench
 
 PLACES = (
     "training",  # a step has been taken, and not been counted yet
@@ -123,14 +119,7 @@ def _plant_in_writing(fuse: Fuse, atomic: Any) -> None:
     Path.replace = replaced  # type: ignore[method-assign]
 
 
-def main() -> None:
-    log, place, count, *arguments = sys.argv[1:]
-    plant(Fuse(log, place, int(count)))
-    from fatbench.cli import main as fatbench
-
-    sys.argv = ["fatbench", *arguments]
-    fatbench()
-
-
-if __name__ == "__main__":
-    main()
+def perish(log: str, place: str, count: int, arguments: list[str]) -> None:
+    """Be `fatbench ARGUMENTS`, and die at the passing `count` of `place`, one of PLACES; count 0: live."""
+    plant(Fuse(log, place, count))
+    fatbench(*arguments)

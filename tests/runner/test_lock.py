@@ -1,6 +1,5 @@
 """Processes that share a folder: each run is written by one of them at a time, and no lock outlives its process."""
 
-import multiprocessing
 import os
 import re
 import signal
@@ -15,7 +14,9 @@ from fatbench.lock import locked
 from fatbench.record import load
 from fatbench.runner.observer import Observer
 from fatbench.spec import RunSpec
-from tests.runner.test_runner import make_spec, run
+from tests.processes import end, fork
+from tests.runner.test_resume import make_spec
+from tests.runner.test_runner import run
 
 HOLD = """
 import sys, time
@@ -34,32 +35,24 @@ class _Witness(Observer):
         self.trained = self.trained or name == "training"
 
 
-def _child(spec: RunSpec, folder: Path, said: Path) -> None:
-    """Run `spec`, and leave in a file what came of it."""
+def _child(spec: RunSpec, folder: Path) -> None:
+    """Run `spec`, and print what came of it."""
     witness = _Witness()
     try:
         status = run(spec, output=folder, observer=witness).status
     except FatbenchError as error:
-        said.write_text(f"{error.exit_code} {error}")
+        print(error.exit_code, error)
     else:
-        said.write_text(f"0 {'trained' if witness.trained else 'stored'} {status}")
+        print(0, "trained" if witness.trained else "stored", status)
 
 
 def test_eight_processes_on_one_folder_neither_corrupt_nor_repeat_each_others_runs(tmp_path: Path) -> None:
     """Four of them want the same run, four want others."""
     folder = tmp_path / "results"
     specs = [make_spec("fgsm-rs", epochs=2, seed=max(number - 3, 0), evaluate=["clean"]) for number in range(8)]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.runner.test_lock"])
-    said = [tmp_path / f"{number}.txt" for number in range(8)]
-    processes = [
-        context.Process(target=_child, args=(spec, folder, out)) for spec, out in zip(specs, said, strict=True)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    ends = [out.read_text() for out in said]
+    logs = [tmp_path / f"{number}.log" for number in range(8)]
+    begun = [fork(_child, spec, folder, cwd=tmp_path, log=log) for spec, log in zip(specs, logs, strict=True)]
+    ends = [end(process, log).said.splitlines()[-1] for process, log in zip(begun, logs, strict=True)]
     assert ends[4:] == ["0 trained finished"] * 4
     refused = re.compile(rf"6 {specs[0].id} is being run by process \d+: wait for it, or choose another --output")
     assert sorted(end == "0 trained finished" for end in ends[:4]) == [False, False, False, True]

@@ -1,7 +1,6 @@
 """What is killed goes on where it was, and ends as if nothing had happened."""
 
-import subprocess
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from benchmarks.shortened import shortened
 from fatbench.evaluation.sitting import Advance, Sitting
 from fatbench.threat import L2, Linf
+from tests import processes
 from tests.evaluation.autoattack import victim
 from tests.evaluation.autoattack.subjects import Subject, fitted
 
@@ -178,11 +178,10 @@ def test_a_damaged_state_is_not_believed(subject: Subject, tmp_path: Path, damag
 def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
     subject = fitted(ball=Linf(0.15))
     torch.save(subject.model.state_dict(), tmp_path / "weights.pt")
-    command = [sys.executable, "-m", "tests.evaluation.autoattack.victim", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        before = [next(process.stdout).strip() for _ in range(victim.LAST)]
-        process.kill()
+    log = tmp_path / "said.log"
+    killed = processes.end(processes.fork(victim.perish, tmp_path, cwd=tmp_path, log=log), log)
+    assert killed.code == -signal.SIGKILL
+    before = killed.said.splitlines()
     watcher, undisturbed = Watcher(), Watcher()
     with shortened(victim.SHARE):
         whole = subject.sit(victim.BATCH_SIZE, watch=undisturbed)
