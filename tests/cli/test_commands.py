@@ -53,7 +53,7 @@ def test_methods_and_seeds_multiply_and_end_in_a_table(fatbench: Fatbench, tmp_p
 
 
 def test_json_is_all_that_stdout_gets(fatbench: Fatbench) -> None:
-    said = fatbench("run", "-m", "standard", "--seeds", "0,1", "--epochs", "1", "--eval", "clean", "--json")
+    said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY, "--json")
     records = json.loads(said.out)
     assert [record["spec"]["seed"] for record in records] == [0, 1]
     assert records[0]["scores"]["clean"]["total"] == 497

@@ -12,7 +12,7 @@ from fatbench.spec import Toggle
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
-RUN = ("run", "-m", "bs-trades", *TINY, "--calibration", "0", "--limit-train", "256")
+RUN = ("run", "-m", "bs-trades", *TINY, "--limit-train", "256")
 USAGE, INVALID, LACKS = 2, 4, 6
 
 

@@ -22,7 +22,8 @@ from fatbench.training.loop import Training
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
-RUN = ("run", "-m", "fgsm-rs", "--epochs", "2", "--eval", "clean", "--quiet", "--calibration", "0")
+FEW = ("--limit-train", "288", "--batch-size", "32")  # nine batches an epoch
+RUN = ("run", "-m", "fgsm-rs", "--epochs", "2", "--eval", "clean", "--quiet", "--calibration", "0", *FEW)
 BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 75)]
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
-RUN = ("run", "-m", "fgsm-rs", *TINY, "--calibration", "0", "--limit-train", "256")
+RUN = ("run", "-m", "fgsm-rs", *TINY, "--limit-train", "256")
 USAGE, INVALID = 2, 4
 
 
