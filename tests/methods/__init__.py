@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,13 @@ from fatbench.threat import make_ball
 EPS = {"linf": 0.1, "l2": 0.6}
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-3}
 NUM_TRAIN = 10
+# One method of each kind of state and of each engine's way: for tests that every method takes in `make slow`.
+KINDS = ("bs-trades", "elle", "fgsm-mep", "fgsm-uap", "free-at", "grad-align", "pgd-at")
+
+
+def of_every_kind(name: str) -> list[pytest.MarkDecorator]:
+    """The marks of a method's case: it is slow, unless the method stands for its kind."""
+    return [] if name in KINDS else [pytest.mark.slow]
 
 
 def smooth_net() -> nn.Module:

@@ -20,6 +20,7 @@ from fatbench.runner.saved import BEFORE, FILE, read_saved, write_saved
 from fatbench.spec import RunSpec
 from fatbench.stop import Interrupted, Stop
 from fatbench.training.loop import Pulse
+from tests.methods import of_every_kind
 from tests.runner import test_runner
 from tests.runner.steady import let_steps_take
 from tests.runner.test_runner import run, weights
@@ -93,12 +94,8 @@ def assert_alike(a: Path, b: Path, spec: RunSpec) -> None:
 
 # One method of each kind of state, on the engine that most runs are trained on. The conformance kit has every method
 # resume, and so does `make slow` on both engines.
-KINDS = ("bs-trades", "elle", "fgsm-mep", "fgsm-uap", "free-at", "grad-align", "pgd-at")
-CASES = [
-    pytest.param(name, engine, marks=[] if name in KINDS and engine == "fast" else [pytest.mark.slow])
-    for engine in ("reference", "fast")
-    for name in methods.names()
-]
+CASES = [pytest.param(name, "fast", marks=of_every_kind(name)) for name in methods.names()]
+CASES += [pytest.param(name, "reference", marks=[pytest.mark.slow]) for name in methods.names()]
 
 
 @pytest.mark.parametrize(("method", "engine"), CASES)

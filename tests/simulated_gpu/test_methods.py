@@ -1,15 +1,18 @@
 """On the simulated GPU, methods are captured, train exactly as without a graph, and never let the host wait."""
 
-from typing import Any
+import itertools
+from typing import Any, get_args
 
 import pytest
 
 from fatbench import methods
+from fatbench.spec import Toggle
+from tests.methods import KINDS
 from tests.training.engine import CASES
 
 from .training import assert_captured_is_eager, gpu_with_a_padded_stem, trained, trial
 
-USUAL = [("bs-trades", "bf16"), ("free-at", "bf16"), ("pgd-at", "fp32"), ("fgsm-pco", "fp32")]
+USUAL = [(name, precision) for name, precision in zip((*KINDS, "fgsm-pco"), itertools.cycle(["bf16", "fp32"]))]
 CAPTURABLE = [name for name in methods.names() if not methods.describe(name).not_capturable]
 NORMS = [(name, norm) for name, norm in CASES if name in CAPTURABLE]
 ADD_ONS: dict[str, dict[str, Any]] = {
@@ -18,7 +21,7 @@ ADD_ONS: dict[str, dict[str, Any]] = {
     "labels": {"label_smoothing": 0.7},
     "seconds": {"epochs": None, "time_budget": "60s"},
     "crops": {"pad": 1, "flip": True},
-    "frozen nothing": {"without": ["shadow", "fold"]},
+    **{f"without {part}": {"without": [part]} for part in get_args(Toggle) if part != "graph"},
 }
 
 

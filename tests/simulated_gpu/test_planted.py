@@ -89,6 +89,40 @@ def test_a_method_that_a_graph_would_train_otherwise_is_run_and_that_is_said(
     assert one.info.notes["graph"].startswith(why)
 
 
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(64, num_classes)
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.training:
+            self.mean = 0.5 * self.mean + x.detach().mean(0)
+        return self.linear(x - self.mean)
+"""
+
+
+def test_a_network_that_replaces_a_buffer_is_run_and_that_is_said(tmp_path: Path) -> None:
+    """A graph would read and write where nobody looks any more."""
+    (tmp_path / "net.py").write_text(NET)
+    flags = {"model": f"{tmp_path / 'net.py'}:Net", "precision": "fp32"}
+    with gpu_with_a_padded_stem():
+        one = trial("standard", **flags)
+        mine = trained(one)
+    assert one.info is not None
+    assert "is replaced in every batch, not changed in place" in one.info.notes.get("graph", "nothing said")
+    plain = make_trial(make_spec("standard", engine="fast", **SMALL, **flags))
+    for _ in range(3):
+        plain.run(1)
+    assert_close({name: mine[name] for name in plain.state}, plain.state, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 def test_a_method_that_no_gpu_can_run_is_refused(own: Callable[[str], str], fault: str) -> None:
     line, error, why = REFUSED[fault]
