@@ -6,7 +6,7 @@ Names, hyper-parameters and docstrings are read from the source without running 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from fatbench.errors import UsageError
 from fatbench.methods._brought import brought
 from fatbench.methods._hyper import Value
 from fatbench.methods._source import Description, read
+from fatbench.user_code import run_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,19 +123,12 @@ def _function(description: Description, module: ModuleType) -> Callable[..., Los
 
 def _execute(description: Description) -> ModuleType:
     name = description.module or f"fatbench_method_{description.path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, description.path)
-    assert module_spec is not None  # the path ends in .py
-    loader = module_spec.loader
-    assert loader is not None
-    module = importlib.util.module_from_spec(module_spec)
     before = sys.modules.get(name) if description.module else None
-    sys.modules[name] = module  # dataclasses look their module up there
     try:
-        _run(description, lambda: loader.exec_module(module))
+        return _run(description, lambda: run_file(name, description.path, description.source))
     finally:
         if before is not None:  # the package's own goes on being the one that others import
             sys.modules[name] = before
-    return module
 
 
 def _run(description: Description, do: Callable[[], Result]) -> Result:

@@ -1,9 +1,7 @@
 """Other people's models: find a factory, call it, and check what it returns, each failure in one line."""
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from fatbench.errors import UsageError
 from fatbench.models.classifier import Classifier, full_precision
 from fatbench.ops import evaluating
+from fatbench.user_code import run_file
 
 Factory = Callable[..., Any]
 _ARGUMENTS = "a factory may take num_classes, in_channels and image_size"
@@ -120,17 +119,10 @@ def _import_module(name: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"no model file {path}")
-    module_spec = importlib.util.spec_from_file_location(f"fatbench_model_{path.stem}", path)
-    assert module_spec is not None  # the path ends in .py
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and pickle look a class's module up there
     try:
-        module_spec.loader.exec_module(module)
+        return run_file(f"fatbench_model_{path.stem}", path)
     except _ANY_FAILURE as error:
-        del sys.modules[module_spec.name]
         raise UsageError(f"{path} fails to import: {_line(error)}") from error
-    return module
 
 
 def _line(error: BaseException) -> str:
