@@ -62,7 +62,7 @@ def test_a_huge_eps_is_refused_at_once(text):
     start = time.process_time()
     with pytest.raises(ValueError, match="eps is"):
         parse_eps(text)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5  # it takes a millisecond; without the rule, minutes
 
 
 @pytest.mark.parametrize("levels", [1, 2, 8, 16])

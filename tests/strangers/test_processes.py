@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from . import specimens
+from .conftest import PATIENCE
 from .damage import no_files
 from .test_checkpoints import TORCH
 
-USAGE, SECONDS = 2, 60
+USAGE = 2
 NOT_FILES = dict(no_files())
 
 
@@ -45,7 +46,7 @@ def test_one_line_and_the_right_exit_code(tmp_path: Path, name: str) -> None:
     prepare, arguments = CASES[name]
     prepare(tmp_path)
     command = [sys.executable, "-m", "fatbench", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (USAGE, "")
     assert done.stderr.startswith("fatbench: ")
     assert done.stderr.count("\n") == 1
