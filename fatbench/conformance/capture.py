@@ -30,7 +30,9 @@ class _WaitsError(Exception):
     """The host would have to wait for the device here."""
 
 
-class _WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class WaitsForNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Fails where the host would have to wait for a device: a CUDA graph cannot hold that."""
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet, named = func.overloadpacket, kwargs or {}
         if packet.__name__ in _WAITING or _chooses(packet, args) or _lacks_a_size(packet, args, named):
@@ -69,7 +71,7 @@ def captures(subject: Subject) -> Verdict:
     model, ctx = subject.stage.model().double(), subject.stage.context()
     for batch in batches(subject.stage, ctx):
         try:
-            with _WaitsForNothing():  # type: ignore[no-untyped-call]
+            with WaitsForNothing():  # type: ignore[no-untyped-call]
                 for loss in subject.method(model, batch, ctx):
                     loss.backward()  # type: ignore[no-untyped-call]
         except _WaitsError as error:

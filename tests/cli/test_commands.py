@@ -190,11 +190,12 @@ def test_compare_and_list_work_without_torch(tmp_path: Path, fatbench: Fatbench)
         subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, capture_output=True)
 
 
+@pytest.mark.serial
 def test_help_answers_at_once() -> None:
     command = [sys.executable, "-m", "fatbench", "--help"]
     environment = {**os.environ, "COLUMNS": "100"}
     seconds = []
-    for _ in range(5):
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True, env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: other programs are not its fault

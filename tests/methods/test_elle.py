@@ -8,10 +8,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from fatbench import methods
+from fatbench.conformance.capture import WaitsForNothing
 from fatbench.interface import Batch
 
 from . import EPS, SGD, make_batches, make_context, make_optimizer, smooth_net, train
-from .test_contract import WaitsForNothing
 from .test_equivalence import load_twin
 from .test_grad_align import LinearLoss
 

@@ -395,6 +395,7 @@ def test_nothing_compares_to_nothing():
     assert compare([]) == []
 
 
+@pytest.mark.serial
 def test_two_thousand_records_take_less_than_three_seconds():
     records = [
         record(300 + i % 40, seed=i // 400, method=f"method-{i % 40}", hyper={"beta": float(i // 40 % 10)})
