@@ -1,6 +1,8 @@
-"""python -m scripts.test_matrix: the tests in random order, on imitated processors, with one or two threads, under load.
+"""The tests in random order, on imitated processors, with one thread and with two, and beside other work.
 
-An instruction set is imitated by limiting torch and oneDNN to it, which makes them round as on a machine without better.
+    python -m tests.matrix
+
+An instruction set is imitated by limiting torch and oneDNN to it: they round as on a machine that has no better one.
 """
 
 import argparse
@@ -52,7 +54,7 @@ def run(case: Case, seed: int) -> tuple[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m scripts.test_matrix", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--only", nargs="+", type=int, default=range(len(CASES)), help="indices of cases, from 0")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     asked = parser.parse_args()
