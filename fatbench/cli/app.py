@@ -10,7 +10,7 @@ import typer
 import fatbench
 from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
-from fatbench.cli.complaint import INTERRUPTED, complain, say
+from fatbench.cli.complaint import INTERNAL, INTERRUPTED, complain, say
 from fatbench.cli.entry import deafen
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things, show
@@ -19,8 +19,8 @@ from fatbench.cli.resume import resume
 from fatbench.cli.run import run
 from fatbench.cli.time import time_steps
 
-# Click's ClickException, wherever this version of typer keeps its click: some depend on it, some bring their own.
-_CommandLineError: Any = typer.BadParameter.__mro__[2]
+# Some versions of typer depend on click and some bring their own: its base of all errors has one name in both.
+_CommandLineError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="fatbench",
@@ -79,8 +79,17 @@ def _exit_code() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit:  # Rich's, where the reader of the output went away, as `head` does
-        return 0
+    except SystemExit as error:
+        return _code_of(error)
     except Exception as error:
         return complain(error)
     return code if isinstance(code, int) else 0
+
+
+def _code_of(error: SystemExit) -> int:
+    """Return the code that Python would have ended with."""
+    if isinstance(error.__context__, BrokenPipeError):  # Rich's: the reader of the output went away, as `head` does
+        return 0
+    if isinstance(error.code, str):
+        return say(error.code, INTERNAL)
+    return error.code or 0

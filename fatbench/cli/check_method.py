@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fatbench import methods
+from fatbench.cli.console import make_console
 from fatbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,18 +52,18 @@ def check_method(
 
 
 def _look(names: list[str]) -> list[Report]:
-    with redirect_stdout(sys.stderr), Console(stderr=True).status("") as status:  # stdout is for the table
+    with redirect_stdout(sys.stderr), make_console(stderr=True).status("") as status:  # stdout is for the table
         from fatbench.conformance.checking import check
 
         reports = []
         for name in names:
-            status.update(f"checking {name}")
+            status.update(Text(f"checking {name}"))
             reports.append(check(name))
         return reports
 
 
 def _print(reports: list[Report]) -> None:
-    console = Console()
+    console = make_console()
     if len(reports) > 1:
         console.print(_overview(reports))
         console.print(Text(_LEGEND, style="dim"))

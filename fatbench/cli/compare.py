@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from fatbench.cli.complaint import say
+from fatbench.cli.console import make_console
 from fatbench.cli.reading import Unread, load_all, split
 from fatbench.errors import UsageError
 
@@ -90,7 +90,7 @@ def _print(groups: list[Group], format_: Format, checks: list[regression.Check] 
     from fatbench.report import render
 
     if format_ is Format.TABLE:
-        console = Console()
+        console = make_console()
         for table in render.tables(groups, per_seed=per_seed):
             console.print(table)
         for one in checks or []:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fatbench.cli.complaint import say
+from fatbench.cli.console import make_console
 from fatbench.cli.interruption import heeding_signals, say_interrupted
 from fatbench.cli.origin import fingerprint, known_settings
 from fatbench.cli.resolve import Request, resolve
@@ -163,7 +163,7 @@ def _score(spec: RunSpec, checkpoint: Path, *, quiet: bool, **options: Any) -> R
     # What a user's own model prints is no result: stdout is for records and panels.
     with (
         redirect_stdout(sys.stderr),
-        ProgressObserver(Console(stderr=True), checkpoint.name, quiet, "eval") as observer,
+        ProgressObserver(make_console(stderr=True), checkpoint.name, quiet, "eval") as observer,
     ):
         return external.evaluate(spec, checkpoint, observer=observer, **options)
 
@@ -172,7 +172,7 @@ def _print(result: Record, output: Path, json: bool) -> None:
     if json:
         typer.echo(f"[{result.model_dump_json(by_alias=True)}]")
     else:
-        print_result(Console(), result, output / f"{result.id}.json")
+        print_result(make_console(), result, output / f"{result.id}.json")
 
 
 def _say_doubts(result: Record) -> int:

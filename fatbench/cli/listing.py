@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fatbench import data, methods, models, presets, record
 from fatbench.cli.complaint import say
+from fatbench.cli.console import make_console
 from fatbench.cli.published import range_in_words
 from fatbench.cli.shown import print_result
 from fatbench.errors import UsageError
@@ -41,7 +41,7 @@ def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_
     table.add_column()
     for name, title in described.items():
         table.add_row(name, Text(title))
-    Console().print(table)
+    make_console().print(table)
     for line in methods.remarks() if kind is Kind.METHODS else ():
         say(line, 0)
 
@@ -62,13 +62,13 @@ def show(
     """Show a method's recipe and hyper-parameters, or one result in full: its file, or its id if it is in --output."""
     path = _result(what, output)
     if path is not None:
-        print_result(Console(), record.load(path), path)
+        print_result(make_console(), record.load(path), path)
         return
     try:
         description = methods.describe(what)
     except UsageError as error:
         raise UsageError(f"no result '{what:.120}' in {output}, and {error}") from None
-    console = Console()
+    console = make_console()
     place = f"{description.path.name}, {description.package}" if description.package else description.path.name
     console.print(Text(description.name, style="bold"), Text(f"({place})", style="dim"))
     console.print(Text(description.docstring))

@@ -4,7 +4,6 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from fatbench.evaluation.sitting import Advance
@@ -21,14 +20,14 @@ class ProgressObserver(Observer):
     def __init__(self, console: Console, title: str, quiet: bool = False, command: str = "run") -> None:
         self._command = command
         self._console = console
-        self._title = escape(title)
+        self._title = title
         self._live = console.is_terminal and not quiet
         self._lines = not console.is_terminal and not quiet
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             console=console,
             transient=True,
             refresh_per_second=4,
@@ -54,13 +53,12 @@ class ProgressObserver(Observer):
 
     def remark(self, text: str) -> None:
         """Something that a person should know, quiet or not."""
-        self._console.print(f"fatbench: {escape(text)}", highlight=False, soft_wrap=True)
+        self._console.print(f"fatbench: {text}", highlight=False, soft_wrap=True)
 
     def reused(self, record: Record) -> None:
         """An identical finished run was found: say so."""
         self._console.print(
-            f"fatbench: stored result of {escape(record.created)}; "
-            f"`fatbench {self._command} ... --force` makes it again",
+            f"fatbench: stored result of {record.created}; `fatbench {self._command} ... --force` makes it again",
             highlight=False,
             soft_wrap=True,
         )
@@ -68,8 +66,7 @@ class ProgressObserver(Observer):
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
         self._console.print(
-            f"fatbench: trained already ({escape(record.created)}), scored now; "
-            "`fatbench run ... --force` trains it again",
+            f"fatbench: trained already ({record.created}), scored now; `fatbench run ... --force` trains it again",
             highlight=False,
             soft_wrap=True,
         )

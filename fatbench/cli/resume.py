@@ -24,7 +24,7 @@ def resume(
     method: Annotated[
         str | None, typer.Option("--method", "-m", help="The run's own method file: what runs is what you name.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The run's own model, as file.py:factory: likewise.")] = None,
+    model: Annotated[str | None, typer.Option(help="The run's own model, likewise: file.py:factory.")] = None,
     checkpoint_every: Annotated[str, typer.Option(help=EVERY_HELP)] = "1e",
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 4 if there is reason to doubt the result; it is kept.")

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from fatbench.cli.complaint import complain, say
+from fatbench.cli.console import make_console
 from fatbench.cli.entry import deafen
 from fatbench.cli.going_on import after_failure
 from fatbench.cli.interruption import Signals, heeding_signals, say_interrupted
@@ -35,7 +36,7 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
     Raises:
         Exception: the only run there is has failed.
     """
-    told = _Told(Console(), specs, json=json, strict=strict, output=options["output"])
+    told = _Told(make_console(), specs, json=json, strict=strict, output=options["output"])
     with heeding_signals() as signals:
         for spec in specs:
             try:
@@ -58,7 +59,7 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
 def show_stored(result: Record, *, json: bool, strict: bool, output: Path) -> int:
     """Print a result as it is stored, and return the exit code."""
     say("finished already: nothing to go on with; `fatbench run ... --force` runs it again", 0)
-    told = _Told(Console(), [result.spec], json=json, strict=strict, output=output)
+    told = _Told(make_console(), [result.spec], json=json, strict=strict, output=output)
     told.result(result)
     return told.in_the_end()
 
@@ -116,7 +117,7 @@ def _run_one(spec: RunSpec, *, quiet: bool, stop: Signals, **options: Any) -> Re
     from fatbench.cli.progress import ProgressObserver
 
     # What a user's own method or model prints is no result: stdout is for records and panels.
-    with redirect_stdout(sys.stderr), ProgressObserver(Console(stderr=True), _title(spec), quiet) as observer:
+    with redirect_stdout(sys.stderr), ProgressObserver(make_console(stderr=True), _title(spec), quiet) as observer:
         return runner.run(spec, observer=observer, stop=stop, **options)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fatbench.cli.console import make_console
 from fatbench.cli.resolve import Request, engine_parts, resolve
 from fatbench.record import Environment
 from fatbench.spec import RunSpec, Toggle, short_name
@@ -89,7 +89,7 @@ def time_steps(
     if json_:
         typer.echo(json.dumps(_as_dict(times, environment, interleave), indent=1))
         return
-    console = Console()
+    console = make_console()
     console.print(Text(_heading(times[0].spec, environment), style="bold"))
     console.print(_table(times, interleave))
     console.print(Text(_legend(times, interleave), style="dim"))
@@ -103,8 +103,8 @@ def _measure(specs: list[RunSpec], **options: Any) -> tuple[list[StepTime], Envi
     from fatbench.runner.timing import time_methods
 
     # What a user's own method or model prints is no result: stdout is for the table.
-    with redirect_stdout(sys.stderr), Console(stderr=True).status("") as status:
-        times = time_methods(specs, watch=status.update, **options)
+    with redirect_stdout(sys.stderr), make_console(stderr=True).status("") as status:
+        times = time_methods(specs, watch=lambda line: status.update(Text(line)), **options)
     with threads(times[0].threads):  # which the environment tells of
         return times, describe_environment(torch.device(specs[0].device))
 
