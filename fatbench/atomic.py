@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())  # a temporary file is its owner's alone
         if keep is not None and path.is_file() and not path.is_symlink():
             _link(path, keep)
         temporary.replace(path)
@@ -66,6 +66,13 @@ def make_folder(folder: Path) -> None:
         raise ResourceError(f"{folder} is a file, not a folder: choose another --output") from None
     except OSError as error:
         raise WriteError(folder, error) from None
+
+
+def _umask() -> int:
+    """Return the permissions that new files are not to have. To ask is to set: the strictest, for a moment."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _link(path: Path, place: Path) -> None:

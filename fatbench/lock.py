@@ -79,7 +79,7 @@ def _acquire(path: Path) -> int | None:
     """Return a handle of the locked file, or None where it is another's."""
     tries = 0
     while True:
-        handle = os.open(path, _FLAGS, 0o644)
+        handle = os.open(path, _FLAGS, 0o666)
         if not _is_nobodys(os.fstat(handle)):
             os.close(handle)
             raise OSError(errno.EEXIST, "something else is there that is no lock")

@@ -8,6 +8,7 @@ import pytest
 
 from fatbench.atomic import link_atomically, write_atomically
 from fatbench.errors import ResourceError
+from fatbench.lock import locked
 
 
 def test_the_folder_is_on_the_disk_after_the_file_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +34,22 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", refusing)
     write_atomically(tmp_path / "a", b"content")
     assert (tmp_path / "a").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664), (0o027, 0o640)])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        for content in (b"new", b"replaced"):
+            write_atomically(tmp_path / "folder" / "a", content, keep=tmp_path / "folder" / "a-before")
+        link_atomically(tmp_path / "folder" / "a", tmp_path / "folder" / "b")
+        with locked(tmp_path / "folder", "a-run"):
+            files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "folder").iterdir()}
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert files == dict.fromkeys(("a", "a-before", "b", ".a-run.lock"), mode)
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~mask
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link"])
