@@ -7,24 +7,22 @@ from typing import NamedTuple
 
 from fatbench.environment import is_out_of_memory
 from fatbench.every import EVERY_EPOCH, Every
-from fatbench.lock import locked
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
-from fatbench.record.places import awaits_its_place
 from fatbench.runner.bench import Bench, set_up
+from fatbench.runner.claiming import claim
 from fatbench.runner.fitting import fit
 from fatbench.runner.grading import grade, grade_last
 from fatbench.runner.journal import Journal, failures_recorded, open_journal
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
 from fatbench.runner.recovering import put_record_back
-from fatbench.runner.replacing import put_in_place
 from fatbench.runner.requirements import check_required, refuse_contradiction
 from fatbench.runner.resuming import check_places, look_for_another, usable_states
 from fatbench.runner.saved import Saved
 from fatbench.runner.saving import Saver
 from fatbench.runner.scoring import look_for_breaches
-from fatbench.runner.stored import finished_record, trained_journal
+from fatbench.runner.stored import trained_journal
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import RunSpec, Toggle
 from fatbench.stop import Stop
@@ -73,19 +71,16 @@ def run(
     if resume:
         put_record_back(output, spec.id, observer)
     intent = _Intent(force, resume, every, require, stop or Stop())
-    if awaits_its_place(output, spec.id) is None:
-        # It can be had while another process has it too, and from a folder that cannot be written.
-        known = _stored(bench, output, observer, intent)
-        if known is not None:
-            return known
-    with threads(spec.threads or sensible_threads(bench)), locked(output, spec.id):
-        placed = put_in_place(output, spec.id)
-        if placed is not None and resume:
-            check_required(placed.engine, require)
-            observer.reused(placed)
-            return placed
-        known = _stored(bench, output, observer, intent)
-        return known or _run(bench, output, observer, calibration_seconds, intent)
+    method = bench.method.description.sha256
+    with (
+        threads(spec.threads or sensible_threads(bench)),
+        claim(bench, method, output, force=force, resume=resume) as known,
+    ):
+        if known is None:
+            return _run(bench, output, observer, calibration_seconds, intent)
+        check_required(known.engine, require)
+        observer.reused(known)
+        return known
 
 
 class _Intent(NamedTuple):
@@ -96,15 +91,6 @@ class _Intent(NamedTuple):
     every: Every
     require: Sequence[Toggle]
     stop: Stop
-
-
-def _stored(bench: Bench, output: Path, observer: Observer, intent: _Intent) -> Record | None:
-    """Return the result that is stored already, if it is wanted."""
-    known = None if intent.force else finished_record(bench, bench.method.description.sha256, output)
-    if known is not None:
-        check_required(known.engine, intent.require)
-        observer.reused(known)
-    return known
 
 
 class _Beginning(NamedTuple):

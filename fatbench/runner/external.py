@@ -7,17 +7,16 @@ import torch
 from fatbench import data, models
 from fatbench.errors import UsageError
 from fatbench.evaluation.measuring import seed_everything
-from fatbench.lock import locked
 from fatbench.models.matching import put_in
 from fatbench.models.weights import Weights, read_weights
 from fatbench.record import Finding, MethodInfo, Record
 from fatbench.runner.bench import Candidate
+from fatbench.runner.claiming import claim
 from fatbench.runner.grading import grade
 from fatbench.runner.journal import begin_journal, failures_recorded
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
-from fatbench.runner.replacing import put_in_place
-from fatbench.runner.stored import finished_record, stopped_journal
+from fatbench.runner.stored import stopped_journal
 from fatbench.runner.threads import sensible_threads, threads
 from fatbench.spec import EXTERNAL, RunSpec
 from fatbench.threat import make_ball
@@ -49,13 +48,14 @@ def evaluate(
         candidate, doubts = _set_up(spec, checkpoint, data_dir, download)
     for doubt in doubts:
         observer.remark(doubt.detail)
-    known = None if force else finished_record(candidate, spec.checkpoint or "", output)
-    if known is not None:
-        observer.reused(known)
-        return known
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
-    with threads(spec.threads or sensible_threads(candidate)), locked(output, spec.id):
-        put_in_place(output, spec.id)
+    with (
+        threads(spec.threads or sensible_threads(candidate)),
+        claim(candidate, method.sha256, output, force=force) as known,
+    ):
+        if known is not None:
+            observer.reused(known)
+            return known
         stopped = None if force else stopped_journal(candidate, method.sha256, output)
         journal = stopped or begin_journal(candidate, method, output)
         if stopped:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch.nn.functional as F
 
 from fatbench import runner
 from fatbench.cli.resolve import Request, resolve
+from fatbench.errors import ResourceError
 from fatbench.evaluation.autoattack import whole
 from fatbench.evaluation.autoattack.course import Course, load_course, save_course
 from fatbench.evaluation.scores import Exam
 from fatbench.record import Record, load
 from fatbench.record.samples import load_samples
+from fatbench.runner import claiming, replacing
 from tests.cli.conftest import Said
 
 Fatbench = Callable[..., Said]
-USAGE, INVALID, INTERRUPTED = 2, 4, 130
+USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
 ASKED = ("clean", "pgd-5", "autoattack:n=4")
 
 NET = """
@@ -333,3 +336,48 @@ def test_force_scores_again(fatbench: Fatbench, trained: tuple[Record, Path]) ->
     assert fatbench(*command, "--force").code == 0
     assert written.stat().st_mtime_ns > before
     assert load(written).status == "finished"
+
+
+def test_a_replacement_that_was_complete_is_found_by_the_next_evaluation(
+    fatbench: Fatbench, trained: tuple[Record, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed between the end of its work and the moment at which it takes the earlier result's place."""
+    run, folder = trained
+    command = ("eval", folder / run.artefacts["weights"], "--eval", "clean", "--quiet")
+    fatbench(*command)
+    (written,) = Path("results").glob("*.json")
+    first, waiting = load(written), Path("results") / written.stem / "running.json"
+    with monkeypatch.context() as patched:
+        patched.setattr(replacing, "save", _no_room)
+        assert fatbench(*command, "--force").code == RESOURCES
+    assert (load(written), load(waiting).status) == (first, "finished")
+    said = fatbench(*command)
+    assert (said.code, waiting.exists()) == (0, False)
+    assert "stored result of" in said.err
+    assert load(written).timing != first.timing  # it is the replacement's
+
+
+def test_what_another_process_has_finished_meanwhile_is_not_scored_again(
+    fatbench: Fatbench, trained: tuple[Record, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = trained
+    command = ("eval", folder / run.artefacts["weights"], "--eval", "clean", "--quiet")
+    lock = claiming.locked
+
+    def first_another(output: Path, run_id: str) -> AbstractContextManager[None]:
+        monkeypatch.setattr(claiming, "locked", lock)
+        assert fatbench(*command).code == 0
+        (other,) = Path("results").glob("*.json")
+        finished.append(other.read_bytes())
+        return lock(output, run_id)
+
+    finished: list[bytes] = []
+    monkeypatch.setattr(claiming, "locked", first_another)
+    said = fatbench(*command)
+    (written,) = Path("results").glob("*.json")
+    assert (said.code, [written.read_bytes()]) == (0, finished)
+    assert "stored result of" in said.err
+
+
+def _no_room(*_: object) -> None:
+    raise ResourceError("cannot write: No space left on device")
