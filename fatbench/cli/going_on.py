@@ -33,6 +33,19 @@ def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) ->
     return " ".join(["fatbench", "resume", spec.id, *(shlex.quote(word) for flag in flags.items() for word in flag)])
 
 
+def continuation(kept: Record, output: Path, data_dir: Path | None = None) -> str | None:
+    """Return the command that goes on with the run of a record; None where it has left nothing to go on with.
+
+    Args:
+        kept: the record, of a run that was trained here.
+        output: the folder that it lies in.
+        data_dir: where the run found its data, if it was told.
+    """
+    if not (kept.budget.spent or has_state(output, kept.spec.id)):
+        return None
+    return resume_command(kept.spec, output, data_dir)
+
+
 def after_interruption(spec: RunSpec, options: Mapping[str, Any]) -> str:
     """Return what there is of the run `spec` that was interrupted, and how to go on with it.
 
@@ -49,11 +62,9 @@ def after_interruption(spec: RunSpec, options: Mapping[str, Any]) -> str:
     if spec.epochs == 0:
         goes_on = not options["force"]
         return f"{earned}; the same command {'goes on with the evaluation' if goes_on else 'starts this run again'}"
-    again = resume_command(spec, output, options.get("data_dir"))
-    if kept.budget.spent:
-        return f"{earned}; {again} goes on with the evaluation"
-    if has_state(output, spec.id):
-        return f"{earned}; {again} goes on"
+    again = continuation(kept, output, options.get("data_dir"))
+    if again is not None:
+        return f"{earned}; {again} goes on{' with the evaluation' * kept.budget.spent}"
     if kept.steps or kept.history:
         return f"{earned}; the same command starts this run again"
     return f"{spec.id} has nothing to go on with yet; the same command starts it again"
@@ -66,9 +77,9 @@ def after_failure(error: Exception, spec: RunSpec, options: Mapping[str, Any]) -
     if found is None or not isinstance(error, FatbenchError):
         return error
     _, kept = found
-    if not (kept.budget.spent or has_state(output, spec.id)):
+    again = continuation(kept, output, options.get("data_dir"))
+    if again is None:
         return error
-    again = resume_command(spec, output, options.get("data_dir"))
     if isinstance(error, WriteError):
         mended: FatbenchError = FatbenchError(f"{error.problem}; {error.remedy}, then {again} goes on")
     elif kept.status == "failed" and kept.error == str(error):  # else it did not come to run at all

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fatbench.cli.going_on import resume_command
+from fatbench.cli.going_on import continuation
 from fatbench.record import Record
 from fatbench.record.places import named_by
 from fatbench.report.loaded import Run
@@ -20,10 +20,17 @@ def print_result(console: Console, result: Record, path: Path) -> None:
     console.print(panel(result, path))
     lines = [f"record: {plain(path, 4096)}"]
     if run.status in ("interrupted", "failed", "stopped"):
-        folder, _ = named_by(path)
-        again = resume_command(result.spec, folder)
-        lines.append(
-            "goes on by: the same `fatbench eval`" if result.spec.epochs == 0 else f"goes on by: {plain(again, 4096)}"
-        )
+        lines.append(_what_is_next(result, path))
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def _what_is_next(result: Record, path: Path) -> str:
+    """Return how to go on with a run that has not come to its end."""
+    if result.spec.epochs == 0:
+        return "goes on by: the same `fatbench eval`"
+    folder, _ = named_by(path)
+    again = continuation(result, folder)
+    if again is None:
+        return "nothing to go on with: the same `fatbench run` starts it again"
+    return f"goes on by: {plain(again, 4096)}"

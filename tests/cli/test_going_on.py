@@ -160,6 +160,8 @@ def test_before_anything_was_trained_nothing_is_said_to_be_earned(
     assert said.complaint == (
         f"interrupted; {record.id} has nothing to go on with yet; the same command starts it again"
     )
+    last = "nothing to go on with: the same `fatbench run` starts it again"
+    assert fatbench("show", record.id).out.splitlines()[-1] == last
 
 
 FLAKY = """
