@@ -4,13 +4,17 @@ Nothing here is called unless methods are listed or a name is not fatbench's own
 it ends in one line.
 """
 
+from __future__ import annotations
+
 import importlib.util
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fatbench.errors import UsageError
+from fatbench.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 GROUP = "fatbench.methods"
 
@@ -50,8 +54,8 @@ def brought(taken: list[str]) -> tuple[dict[str, Brought], list[str]]:
         taken: names of fatbench's own methods, which nobody replaces.
     """
     found: dict[str, Brought] = {}
-    remarks = []
-    for one in sorted(_entries(), key=lambda one: (one.name, one.package)):
+    entries, remarks = _entries()
+    for one in sorted(entries, key=lambda one: (one.name, one.package)):
         if one.name in taken:
             remarks.append(f"{one} is passed over: fatbench has one of this name")
         elif one.name in found:
@@ -63,17 +67,39 @@ def brought(taken: list[str]) -> tuple[dict[str, Brought], list[str]]:
     return found, remarks
 
 
-def _entries() -> Iterator[Brought]:
+def _entries() -> tuple[list[Brought], list[str]]:
+    """Return what all packages bring, and a line for each whose entry points for us are damaged."""
     from importlib.metadata import distributions  # not free, and rarely needed
 
-    seen = set()
+    found: list[Brought] = []
+    damaged, seen = [], set()
     for distribution in distributions():
-        with suppress(Exception):  # installed packages may be damaged in any way
+        try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
             if not entries or distribution.name in seen:  # the first on the path is the one that is imported
                 continue
             seen.add(distribution.name)
+            package = f"{distribution.name} {distribution.version}"
             for entry in entries:
                 module, _, function = (part.strip() for part in entry.value.partition(":"))
-                package = f"{distribution.name} {distribution.version}"
-                yield Brought(entry.name.replace("_", "-"), module, function, package)
+                found.append(Brought(entry.name.replace("_", "-"), module, function, package))
+        except Exception as error:  # installed packages may be damaged in any way
+            if _means_us(distribution):
+                why = one_line(f"{type(error).__name__}: {error}")
+                damaged.append(
+                    f"the methods of {_place(distribution)} are passed over: its metadata are damaged ({why})"
+                )
+    return found, sorted(damaged)
+
+
+def _means_us(distribution: Distribution) -> bool:
+    """Whether a damaged package would bring methods: what is wrong with others is no business of ours."""
+    try:
+        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+    except Exception:
+        return False
+
+
+def _place(distribution: Distribution) -> str:
+    """What a package is called whose metadata may not say it: the folder that they lie in."""
+    return Path(str(getattr(distribution, "_path", "an installed package"))).name

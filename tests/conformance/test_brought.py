@@ -110,11 +110,27 @@ def test_nobody_takes_a_name_of_fatbench_or_of_another(fatbench: Fatbench, insta
     ]
 
 
-def test_a_package_whose_metadata_is_damaged_is_none(install: Install, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("entries", "metadata"),
+    [
+        ("[fatbench.methods]\nno equals sign\n", "Metadata-Version: 2.1\nName: odd\nVersion: 1\n"),
+        ("[fatbench.methods]\nodd = odd.gone\n", None),  # neither a name nor a version
+    ],
+)
+def test_a_package_whose_metadata_is_damaged_is_named_in_a_line(
+    fatbench: Fatbench, install: Install, tmp_path: Path, entries: str, metadata: str | None
+) -> None:
     install("strange-at = stranger.mutant:mutant")
-    (tmp_path / "site" / "odd-1.dist-info").mkdir()
-    (tmp_path / "site" / "odd-1.dist-info" / "entry_points.txt").write_text("[fatbench.methods]\nno equals sign\n")
+    for name, text in (("odd", entries), ("else", entries.replace("fatbench.methods", "somebody.elses"))):
+        info = tmp_path / "site" / f"{name}-1.dist-info"
+        info.mkdir()
+        (info / "entry_points.txt").write_text(text)
+        if metadata is not None:
+            (info / "METADATA").write_text(metadata)
     assert "strange-at" in methods.names()
+    (line,) = fatbench("list", "methods").err.splitlines()
+    assert "passed over: its " in line
+    assert "odd" in line
 
 
 def test_an_unknown_name_is_told_of_brought_ones_too(install: Install) -> None:
