@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fatbench.evaluation.constraints import check_attack
-from fatbench.evaluation.portion import parted
-from fatbench.models.classifier import Classifier
+from fatbench.evaluation.portion import Logits, parted
 from fatbench.ops import input_gradient_with
 from fatbench.threat import Ball
 
@@ -16,18 +15,18 @@ PGD_ALPHA = 0.25  # in units of eps: the literature's 2/255 at eps 8/255
 
 
 @torch.no_grad()
-def is_correct(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def is_correct(model: Logits, x: Tensor, y: Tensor) -> Tensor:
     """(B,) whether each image is classified as its label."""
     return _right(model(x), y)
 
 
-def loss_gradient(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def loss_gradient(model: Logits, x: Tensor, y: Tensor) -> Tensor:
     """The gradient of the cross-entropy at x, of x's shape: each image's own, as the losses are summed."""
     gradient, _ = _gradient_and_verdict(model, x, y)
     return gradient
 
 
-def survives_fgsm(model: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
+def survives_fgsm(model: Logits, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
     """(B,) whether each image is right, and still is after one step of eps up the cross-entropy, from the image itself.
 
     A weak attack, and worth having for that: a model that stands it and falls to PGD has overfitted to single steps.
@@ -39,7 +38,7 @@ def survives_fgsm(model: Classifier, x: Tensor, y: Tensor, ball: Ball) -> Tensor
 
 
 def survives_pgd(
-    model: Classifier, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int, at_once: int | None = None
+    model: Logits, x: Tensor, y: Tensor, ball: Ball, *, steps: int, restarts: int, at_once: int | None = None
 ) -> Tensor:
     """(B,) whether each image is still right after every step of every restart of PGD on the cross-entropy.
 
@@ -54,7 +53,7 @@ def survives_pgd(
 
 
 def _survives_restart(
-    model: Classifier, ball: Ball, steps: int, start: Tensor, x: Tensor, y: Tensor, standing: Tensor
+    model: Logits, ball: Ball, steps: int, start: Tensor, x: Tensor, y: Tensor, standing: Tensor
 ) -> Tensor:
     """(B,) which of the images that stand still do after one run of PGD from `start`."""
     alive = standing.nonzero().squeeze(1)
@@ -71,7 +70,7 @@ def _survives_restart(
     return torch.zeros_like(standing).index_fill_(0, alive, True)
 
 
-def _gradient_and_verdict(model: Classifier, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _gradient_and_verdict(model: Logits, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of the cross-entropy at z, and (B,) whether z is classified as y: one forward serves both."""
 
     def loss(leaf: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,9 @@ def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Seed every generator with `seed`, and restore all of them afterwards: measuring must not change what follows."""
     python, numpy = random.getstate(), np.random.get_state()
     metal = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng does not know it
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    # Seeding seeds every GPU, once this process uses one; before, asking for their states would make it do so.
+    used = device.type == "cuda" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if used else []):
         seed_everything(seed)
         try:
             yield

@@ -5,10 +5,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fatbench.environment import is_out_of_memory, release_memory
 
 Found = TypeVar("Found")
+Logits = Callable[[Tensor], Tensor]  # (B, K) of (B, C, H, W) images in [0, 1]
 
 
 class Portion:
@@ -46,6 +48,27 @@ class Portion:
         if self.size == self.asked:
             return []
         return [f"memory ended with {self.asked} images at once: {self.size} at once, with the noise drawn for as many"]
+
+
+class Portioned:
+    """The same function as a model, its logits and gradients computed a portion at a time once memory has ended.
+
+    An attack need not know: what it draws for a batch is drawn for all of it at once. Gradients then cost another
+    forward pass, as activations are not kept (gradient checkpointing).
+    """
+
+    def __init__(self, model: Logits, portion: Portion) -> None:
+        self._model, self._portion = model, portion
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, K) logits of (B, C, H, W) images."""
+        size = self._portion.size
+        if size == self._portion.asked or len(x) <= size:
+            return self._model(x)
+        parts = torch.split(x, size)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return torch.cat([checkpoint(self._model, part, use_reentrant=False) for part in parts])
+        return torch.cat([self._model(part) for part in parts])
 
 
 def parted(size: int | None, look: Callable[..., Tensor], *rows: Tensor) -> Tensor:

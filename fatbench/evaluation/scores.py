@@ -126,6 +126,7 @@ class Exam:
             watch=watch,
             engine=self.engine,
             state=state,
+            portion=self.portion,
         )
         return replace(sitting, attack=sitting.attack | self.facts | sitting.attack)  # it may have taken larger batches
 

@@ -129,3 +129,43 @@ def test_isolated_randomness_restores_every_generator_after_an_exception() -> No
     assert random.getstate() == states[0]
     assert (np.random.get_state()[1] == states[1]).all()
     assert torch.equal(torch.get_rng_state(), states[2])
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The states of the generators of two GPUs that this process uses."""
+    states = [torch.full((16,), number, dtype=torch.uint8) for number in (1, 2)]
+
+    def index(device: int | str | torch.device) -> int:
+        return torch.device("cuda", device).index if isinstance(device, int) else torch.device(device).index or 0
+
+    def seed_all(seed: int) -> None:
+        states[:] = [torch.full((16,), seed % 200 + 50, dtype=torch.uint8) for _ in states]
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": states[index(device)].clone())
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device="cuda": states.__setitem__(index(device), state)
+    )
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: False)
+    return states
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
+def test_isolated_randomness_restores_the_generators_of_all_gpus(two_gpus: list[torch.Tensor], device: str) -> None:
+    with isolated_randomness(7, torch.device(device)):
+        assert [int(state[0]) for state in two_gpus] == [57, 57]
+    assert [int(state[0]) for state in two_gpus] == [1, 2]
+
+
+def test_isolated_randomness_does_not_begin_to_use_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a GPU was asked for its state")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", fail)
+    with isolated_randomness(7, torch.device("cpu")):
+        pass

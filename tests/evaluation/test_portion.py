@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.shortened import shortened
 from fatbench.evaluation.masking import look_for_signs
-from fatbench.evaluation.portion import Portion, parted
+from fatbench.evaluation.portion import Portion, Portioned, parted
 from fatbench.evaluation.scores import Exam
 from fatbench.models.classifier import Classifier
+from fatbench.spec import EvalEngine
 from fatbench.threat import Linf
 from tests.cli.conftest import Said, fatbench
 
@@ -74,6 +77,43 @@ def test_the_verdicts_are_those_of_a_larger_device(name: str, room: int) -> None
 def test_every_way_in_which_memory_ends(failure: Exception) -> None:
     model = classifier(10, failure)
     assert exam(model).sit("pgd-5", model, lambda _: None).warnings
+
+
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+@pytest.mark.parametrize("room", [39, 7, 1])
+def test_autoattack_is_that_of_a_larger_device(room: int, engine: EvalEngine) -> None:
+    roomy, tight = classifier(1000), classifier(room)
+    with shortened(0.01):
+        expected = replace(exam(roomy), engine=engine).sit("autoattack", roomy, lambda _: None)
+        found = replace(exam(tight), engine=engine).sit("autoattack", tight, lambda _: None)
+    assert torch.equal(found.broken_by, expected.broken_by)
+    assert 0 < expected.standing.sum() < 90
+    assert found.attack == expected.attack
+    size = next(size for size in (40, 20, 10, 5, 2, 1) if size <= room)
+    note = f"memory ended with 40 images at once: {size} at once, with the noise drawn for as many"
+    assert set(found.warnings) - set(expected.warnings) == {note}
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_every_way_in_which_memory_ends_in_autoattack(failure: Exception) -> None:
+    model = classifier(10, failure)
+    with shortened(0.01):
+        assert any("memory ended" in text for text in exam(model).sit("autoattack", model, lambda _: None).warnings)
+
+
+def test_a_portioned_model_has_the_models_gradients_and_keeps_no_activations() -> None:
+    model, portion = classifier(7).double(), Portion(40, torch.device("cpu"))
+    portion.size = 7
+    x, kept = torch.rand(40, 1, 4, 4, dtype=torch.float64), []
+    leaf = x.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.numel()) or one, lambda one: one):
+        logits = Portioned(model, portion)(leaf)
+    assert sum(kept) <= x.numel()
+    (found,) = torch.autograd.grad(logits.square().sum(), leaf)
+    leaf = x.clone().requires_grad_()
+    model.net.room = 1000  # type: ignore[assignment]
+    (expected,) = torch.autograd.grad(model(leaf).square().sum(), leaf)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_the_signs_of_masking_are_those_of_a_larger_device() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from fatbench.cli.resolve import Request, resolve
 from fatbench.record import Record, load
+from fatbench.runner.timing import contend
 from fatbench.spec import RunSpec
 from fatbench.training.engine import capture
 from tests.cli.conftest import Said
@@ -146,3 +147,21 @@ def test_who_requires_a_graph_gets_one_and_without_a_gpu_an_answer(fatbench: Cal
     said = fatbench("run", *TINY, "--json", "--device", "cpu", "--require", "graph")
     assert said.code == 6
     assert said.complaint == "--require graph: CUDA graphs need a GPU"
+
+
+def test_a_run_and_its_timing_choose_the_stem_by_the_same_kernels(tmp_path: Path) -> None:
+    """Which of them is fastest depends on what the device may do: TensorFloat-32, and a search for the best kernel."""
+    seen: list[tuple[object, ...]] = []
+
+    def fastest_stem(*_: object) -> int:
+        backends: Any = torch.backends
+        seen.append((backends.cudnn.benchmark, backends.cudnn.conv.fp32_precision, torch.get_num_threads()))
+        return 4
+
+    spec = make_spec("fgsm-rs")
+    with mock.patch("fatbench.runner.bench.fastest_stem", fastest_stem):
+        run(spec, output=tmp_path)
+        contend(spec)
+    in_run, in_timing = seen
+    assert in_run == in_timing
+    assert in_run[0], "kernels are searched for"

@@ -1,6 +1,7 @@
 """Who attacks: the library on the model itself, or first on an accelerated stand-in of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +11,8 @@ from torch import Tensor
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.autoattack.borderline import closest_to_falling
 from fatbench.evaluation.autoattack.library import Library
-from fatbench.evaluation.autoattack.stand_in import StandIn
 from fatbench.evaluation.constraints import check_attack
-from fatbench.models.classifier import Classifier
+from fatbench.evaluation.portion import Logits
 from fatbench.threat import Ball
 
 _BORDERLINE = 0.2  # of the images that stand are attacked on the model too; they cost a few per cent of an evaluation
@@ -29,7 +29,7 @@ class Attacker(Protocol):
 class Exact:
     """The library's attacks on the model as it is."""
 
-    model: Classifier
+    model: Logits
     library: Library
     ball: Ball
 
@@ -57,13 +57,14 @@ class Fast:
     """
 
     exact: Exact
-    stand_in: StandIn
+    stand_in: Logits
+    arithmetic: Callable[[], AbstractContextManager[None]]  # the stand-in's
     library: Library  # on the stand-in
     exact_batch: int  # images that the model itself is attacked on at a time
 
     def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
         """(B,) which images fall, in the model's own eyes."""
-        with self.stand_in.arithmetic():
+        with self.arithmetic():
             x_adv = self.library.perturb(attack, x, y)
             claimed = self.stand_in(x_adv).argmax(1).ne(y) | x_adv.ne(x).flatten(1).any(1)
         fallen = torch.cat([self.exact.confirms(x_adv[part], x[part], y[part]) for part in self._parts(len(x))])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fatbench.models.classifier import Classifier
+from fatbench.evaluation.portion import Logits
 from fatbench.ops import input_gradient_with
 from fatbench.threat import Ball
 
@@ -11,7 +11,7 @@ _STEPS = 10  # of a quick attack; AutoAttack takes thousands of passes
 _SIZE = 0.25  # of each, in units of eps
 
 
-def closest_to_falling(model: Classifier, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
+def closest_to_falling(model: Logits, x: Tensor, y: Tensor, ball: Ball, share: float) -> Tensor:
     """Return the rows of the `share` of the images x, at least one if there are any, that a quick attack gets nearest.
 
     Near is a small margin: the label's logit less the largest other one, at the worst point of a few steps down it.

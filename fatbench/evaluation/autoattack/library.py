@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyautoattack
@@ -12,10 +12,10 @@ from pyautoattack import checks
 from torch import Tensor
 
 from fatbench.evaluation.autoattack.parts import TARGETS
+from fatbench.evaluation.portion import Logits
 from fatbench.threat import Ball, Linf
 
 VERSION = f"pyautoattack {pyautoattack.__version__}"
-Logits = Callable[[Tensor], Tensor]
 _LOGGER = logging.getLogger("auto-attack")
 
 

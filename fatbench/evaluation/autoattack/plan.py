@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fatbench.evaluation.autoattack.attackers import Attacker, Exact, Fast
 from fatbench.evaluation.autoattack.course import fingerprint
-from fatbench.evaluation.autoattack.library import VERSION, Library, Logits
+from fatbench.evaluation.autoattack.library import VERSION, Library
 from fatbench.evaluation.autoattack.parts import parts_for
 from fatbench.evaluation.autoattack.room import roomy_batch
 from fatbench.evaluation.autoattack.trial import trusted_stand_in
+from fatbench.evaluation.portion import Logits, Portion, Portioned
 from fatbench.models.classifier import Classifier
 from fatbench.record import Fact
 from fatbench.spec import EvalEngine
@@ -30,6 +31,12 @@ class Job:
     num_classes: int
     seed: int
     batch_size: int
+    portion: Portion  # of a batch that goes through the model at once
+
+    @property
+    def portioned(self) -> Logits:
+        """The model, on no more images at once than memory holds."""
+        return Portioned(self.model, self.portion)
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -49,7 +56,8 @@ class Job:
         """A hash of all that decides what the evaluation finds."""
         allowed = {"norm": type(self.ball).__name__, "eps": self.ball.eps, "seed": self.seed}
         code = {"torch": torch.__version__, "device": str(self.x.device), "network": repr(self.model)}  # beside weights
-        predicted = self.model(self.chunk(0)[0]).argmax(1).tolist()
+        images, _ = self.chunk(0)
+        predicted = self.portion.judge(len(images), lambda _: self.portioned(images)).argmax(1).tolist()
         setting = {**facts, **allowed, **code, "batch_size": self.batch_size, "attacks": self.attacks}
         setting["predicted"] = predicted
         return fingerprint(self.model, self.x, self.y, setting)
@@ -61,19 +69,21 @@ class Plan(NamedTuple):
     attacker: Attacker
     batch_size: int  # images at a time to begin with
     facts: dict[str, Fact]  # for the record
+    warnings: tuple[str, ...] = ()
 
 
 def plan_for(job: Job, engine: EvalEngine) -> Plan:
     """Return who is to attack: "exact" the library as it is; "fast" one on a stand-in of the model, if one is found."""
     version = parts_for(job.num_classes)[1]
     facts: dict[str, Fact] = {"version": version, "implementation": VERSION}
-    exact = Exact(job.model, job.library_on(job.model), job.ball)
+    exact = Exact(job.portioned, job.library_on(job.portioned), job.ball)
     if engine == "exact":
         return Plan(exact, job.batch_size, facts)
     images, _ = job.chunk(0)
-    stand_in = trusted_stand_in(job.model, images)
-    batch_size = roomy_batch(stand_in or job.model, images, len(job.x), job.batch_size)
+    stand_in, why_not = job.portion.judge(len(images), lambda size: trusted_stand_in(job.model, images[:size]))
+    batch_size = roomy_batch(stand_in or job.model, images[: job.portion.size], len(job.x), job.batch_size)
     facts |= {"version": f"{version}, fast", "engine": "fast", "arithmetic": str(stand_in.way) if stand_in else "fp32"}
     if stand_in is None:
-        return Plan(exact, batch_size, facts)
-    return Plan(Fast(exact, stand_in, job.library_on(stand_in), job.batch_size), batch_size, facts)
+        return Plan(exact, batch_size, facts, (f"the fast engine attacked the network itself: {why_not}",))
+    faster = Portioned(stand_in, job.portion)
+    return Plan(Fast(exact, faster, stand_in.arithmetic, job.library_on(faster), job.batch_size), batch_size, facts)

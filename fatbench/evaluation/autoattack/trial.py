@@ -1,11 +1,12 @@
 """Trying stand-ins on images before one is trusted: networks come from strangers."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import torch
 from torch import Tensor
 
+from fatbench.environment import is_out_of_memory
+from fatbench.errors import one_line
 from fatbench.evaluation.autoattack.stand_in import Arithmetic, StandIn, ways
 from fatbench.models.classifier import Classifier
 from fatbench.ops import input_gradient_with
@@ -16,18 +17,27 @@ _LOGITS: dict[Arithmetic, float] = {"bf16": 0.03, "tf32": 0.01, "fp32": 0.001}
 _GRADIENTS: dict[Arithmetic, float] = {"bf16": 0.2, "tf32": 0.1, "fp32": 0.02}
 
 
-def trusted_stand_in(classifier: Classifier, x: Tensor) -> StandIn | None:
-    """Return the fastest stand-in that answers as the classifier does on the images x (B, C, H, W), if any does."""
-    truth = _answers(classifier, x)
+def trusted_stand_in(classifier: Classifier, x: Tensor) -> tuple[StandIn | None, str]:
+    """Return the fastest stand-in that answers as the classifier does on the images x (B, C, H, W); or None, and why.
+
+    Raises:
+        torch.OutOfMemoryError, RuntimeError, MemoryError: memory does not suffice for so many images.
+    """
+    truth, why_not = _answers(classifier, x), ""
     for way in ways(x.device):
-        with suppress(Exception):  # a stranger's network may not be copied, or fail on bfloat16
+        try:
             stand_in = StandIn(classifier, way)
             with stand_in.arithmetic():
                 found = _answers(stand_in, x)
-            slacks = (_LOGITS[way.arithmetic], _GRADIENTS[way.arithmetic])
-            if all(map(_near, found, truth, slacks)):
-                return stand_in
-    return None
+        except Exception as error:  # a network of somebody else's may not be copied, or fail on bfloat16, in any way
+            if is_out_of_memory(error):
+                raise
+            why_not = one_line(f"a copy of it fails ({type(error).__name__}: {error})")
+            continue
+        if all(map(_near, found, truth, (_LOGITS[way.arithmetic], _GRADIENTS[way.arithmetic]))):
+            return stand_in, ""
+        why_not = f"a copy of it answers otherwise in {way}"
+    return None, why_not
 
 
 def _answers(model: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

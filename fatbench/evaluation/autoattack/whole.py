@@ -3,18 +3,20 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fatbench.environment import is_out_of_memory
+from fatbench.environment import is_out_of_memory, release_memory
 from fatbench.errors import UsageError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.autoattack.course import CLEAN, Course, load_course, save_course
 from fatbench.evaluation.autoattack.library import check_model, warnings_caught
 from fatbench.evaluation.autoattack.plan import Job, Plan, plan_for
 from fatbench.evaluation.constraints import check_images
+from fatbench.evaluation.portion import Portion
 from fatbench.evaluation.sitting import Advance, Sitting, Watch
 from fatbench.models.classifier import Classifier
 from fatbench.record.samples import STANDING
@@ -37,6 +39,7 @@ def run_autoattack(
     watch: Watch,
     engine: EvalEngine = "exact",
     state: Path | None = None,
+    portion: Portion | None = None,
 ) -> Sitting:
     """Return what became of the images x (B, C, H, W) in [0, 1] with labels y (B,).
 
@@ -52,19 +55,24 @@ def run_autoattack(
         engine: "exact" gives the library's own verdicts; "fast" attacks a stand-in, and the model confirms what falls.
         state: the file that keeps what is known after every chunk; if it is there already, the evaluation goes on, or
             is known to its end. Whoever named the file deletes it.
+        portion: how many images of a batch have turned out to fit into memory at once; where memory ends, it shrinks,
+            and verdicts stay what they were.
 
     Raises:
         InvalidRunError: images or attack leave what the threat model allows.
         ResourceError: the state cannot be written.
+        torch.OutOfMemoryError, RuntimeError, MemoryError: memory does not suffice for a single image.
     """
     started = time.perf_counter()
     check_images(x)
-    job = Job(model, x.contiguous(), y, ball, num_classes, seed, batch_size)
+    portion = portion or Portion(batch_size, x.device)
+    job = Job(model, x.contiguous(), y, ball, num_classes, seed, batch_size, portion)
     plan = plan_for(job, engine)
     mark = job.fingerprint(plan.facts) if state else ""
     course, known = _resumed(job, state, mark)
     with warnings_caught(known) as warnings:
         course = course or _begun(job, plan)
+        warnings.extend(text for text in plan.warnings if text not in warnings)
         course.warnings, before = warnings, course.seconds
         for _ in _attacked(job, plan, course, watch):
             course.seconds = before + time.perf_counter() - started
@@ -85,10 +93,15 @@ def _resumed(job: Job, state: Path | None, mark: str) -> tuple[Course | None, li
 
 def _begun(job: Job, plan: Plan) -> Course:
     """The course before the first attack, the library having looked at the model."""
-    check_model(job.model, *job.chunk(0))
-    clean = [is_correct(job.model, *job.chunk(first)) for first in range(0, len(job.x), job.batch_size)]
+    chunks = [job.chunk(first) for first in range(0, len(job.x), job.batch_size)]
+    job.portion.judge(len(chunks[0][0]), lambda _: check_model(job.portioned, *chunks[0]))
+    clean = [job.portion.judge(len(x), partial(_is_correct, job, x, y)) for x, y in chunks]
     broken_by = torch.where(torch.cat(clean), STANDING, CLEAN).to("cpu", torch.int8)
     return Course(broken_by, [0.0] * len(job.attacks), plan.batch_size)
+
+
+def _is_correct(job: Job, x: Tensor, y: Tensor, _size: int) -> Tensor:
+    return is_correct(job.portioned, x, y)
 
 
 def _attacked(job: Job, plan: Plan, course: Course, watch: Watch) -> Iterator[None]:
@@ -98,20 +111,28 @@ def _attacked(job: Job, plan: Plan, course: Course, watch: Watch) -> Iterator[No
         while course.position < len(alive):
             watch(_advance(job, course, name, len(alive)))
             chunk = alive[course.position : course.position + course.batch_size]
-            rows, started = chunk.to(job.x.device), time.perf_counter()
-            try:
-                fallen = plan.attacker.breaks(name, job.x[rows], job.y[rows]).cpu()
-            except RuntimeError as error:
-                if not is_out_of_memory(error) or course.batch_size <= job.batch_size:
-                    raise
-                fallen = None
-            if fallen is None:  # out here, since the exception holds on to what filled the memory
-                course.batch_size //= 2
-                torch.cuda.empty_cache()
+            started = time.perf_counter()
+            fallen = _fallen(job, plan, course, name, chunk.to(job.x.device))
+            if fallen is None:
                 continue
             course.settle(chunk, fallen, time.perf_counter() - started)
             yield
         course.turn()
+
+
+def _fallen(job: Job, plan: Plan, course: Course, name: str, rows: Tensor) -> Tensor | None:
+    """(B,) which of the images in `rows`, (B,), the attack breaks; None where they were too many: half come next."""
+    x, y = job.x[rows], job.y[rows]
+    if course.batch_size <= job.batch_size:
+        return job.portion.judge(len(rows), lambda _: plan.attacker.breaks(name, x, y).cpu())
+    try:
+        return plan.attacker.breaks(name, x, y).cpu()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    course.batch_size //= 2  # out here, since the exception holds on to what filled the memory
+    release_memory(job.x.device)
+    return None
 
 
 def _advance(job: Job, course: Course, name: str, alive: int) -> Advance:

@@ -186,6 +186,9 @@ def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
             raise CannotFreezeError(f"a convolution pads with {module.padding_mode}")
         if isinstance(module, nn.BatchNorm2d) and module.running_var is None:
             raise CannotFreezeError("a batch norm keeps no running statistics")
+        if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is None:
+            why = "by which changes of its statistics are seen"
+            raise CannotFreezeError(f"a batch norm does not count its batches, {why}")
     return graph, modules
 
 

@@ -55,7 +55,7 @@ def _worst(found: Answers, usual: Answers, truth: Answers, slack: float) -> str:
 
 def _answers(classifier: Classifier, answer: Answer, x: Tensor, seed: int = _SEED) -> Answers:
     """Return logits, the images' gradient and the weights', flat and empty in eval mode, of some loss."""
-    devices = [x.device] if x.is_cuda else []
+    devices = range(torch.cuda.device_count()) if x.is_cuda else ()  # all are seeded
     with torch.random.fork_rng(devices), torch.enable_grad():
         torch.manual_seed(seed)
         leaf = x.detach().clone().requires_grad_()

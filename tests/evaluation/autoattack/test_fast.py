@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.shortened import shortened
 from fatbench import models
+from fatbench.evaluation.autoattack import trial
 from fatbench.evaluation.autoattack.attackers import Exact, Fast
 from fatbench.evaluation.autoattack.fold import fold_batch_norms
 from fatbench.evaluation.autoattack.library import Library
@@ -79,7 +80,7 @@ ODD = [_reads_twice, _depends_on_data, _uses_the_weight]
 @pytest.mark.parametrize("forward", ODD)
 def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[Odd, Tensor], Tensor]) -> None:
     model, x = Classifier(Odd(forward), [0.5], [0.3]).eval(), torch.rand(16, 1, 6, 6)
-    stand_in = trusted_stand_in(model, x)
+    stand_in, _ = trusted_stand_in(model, x)
     assert stand_in is not None
     difference = (stand_in(x) - model(x)).norm() / model(x).norm()
     assert difference < 0.05
@@ -89,8 +90,42 @@ def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[O
 def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
     subject = fitted(4, images=6)
     subject.model.net.keep = torch.zeros(1, requires_grad=True) * 2  # torch copies leaves only
+    with shortened(0.01):
+        found, exact = (subject.sit(engine=engine) for engine in ("fast", "exact"))
+    assert torch.equal(found.broken_by, exact.broken_by)
+    assert found.attack["arithmetic"] == "fp32"
+    (note,) = set(found.warnings) - set(exact.warnings)
+    assert note.startswith(
+        "the fast engine attacked the network itself: a copy of it fails (RuntimeError: Only Tensors"
+    )
+
+
+def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = fitted(4, images=6)
+    monkeypatch.setattr(trial, "StandIn", Disagreeing)
     with measuring(subject.model):
-        assert trusted_stand_in(subject.model, subject.x) is None
+        found, why_not = trusted_stand_in(subject.model, subject.x)
+    assert found is None
+    assert why_not == "a copy of it answers otherwise in fp32"
+
+
+def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    class Hungry(StandIn):
+        def forward(self, x: Tensor) -> Tensor:
+            tried.append(len(x))
+            if len(x) > 3:
+                raise MemoryError
+            return super().forward(x)
+
+    subject = fitted(4, images=6)
+    monkeypatch.setattr(trial, "StandIn", Hungry)
+    with shortened(0.01):
+        sitting = subject.sit(batch_size=6, engine="fast")
+    assert tried[:2] == [6, 3]
+    assert str(sitting.attack["arithmetic"]).endswith("folded")
+    assert not any("the network itself" in text for text in sitting.warnings)
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
@@ -146,7 +181,8 @@ def test_what_only_the_stand_in_gets_wrong_is_attacked_on_the_model(monkeypatch:
         library = Library(subject.model, subject.ball, 10, 0, subject.x.device)
         stand_in = Disagreeing(subject.model, Way("fp32", folded=False))
         mine = Library(stand_in, subject.ball, 10, 0, subject.x.device)
-        fast = Fast(Exact(subject.model, library, subject.ball), stand_in, mine, exact_batch=10)
+        exactly = Exact(subject.model, library, subject.ball)
+        fast = Fast(exactly, stand_in, stand_in.arithmetic, mine, exact_batch=10)
         fallen = fast.breaks("apgd-ce", subject.x[right], subject.y[right])
     by_apgd = exact.broken_by[right].eq(2)
     assert (subject.x[right][:, 0, 0, 0] > 0.5).any(), "the stand-in must be wrong somewhere"
@@ -170,7 +206,7 @@ def test_memory_that_ends_halves_the_larger_batches(monkeypatch: pytest.MonkeyPa
     assert seen[:3] == [10, 8, 4]
     assert sitting.attack["batch_size"] == 4
     monkeypatch.setattr(Fast, "breaks", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
-    with pytest.raises(torch.OutOfMemoryError):  # smaller than asked for is the user's to say
+    with pytest.raises(torch.OutOfMemoryError):  # there is no room for a single image
         subject.sit(batch_size=4, engine="fast")
 
 

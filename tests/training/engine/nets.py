@@ -141,6 +141,13 @@ class _OwnConvolution(nn.Conv2d):
         return F.conv2d(x, self.weight.tanh(), self.bias, padding=1)
 
 
+def uncounted() -> nn.BatchNorm2d:
+    """A batch norm whose statistics move without a count of batches."""
+    norm = nn.BatchNorm2d(4)
+    norm.num_batches_tracked = None
+    return norm
+
+
 UNFREEZABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "branches on its data": (
         lambda: made(lambda net, x: net.bn(net.conv(x)) if x.sum() > 0 else net.conv(x)),
@@ -170,6 +177,10 @@ UNFREEZABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "no running statistics": (
         lambda: stack(conv(), nn.BatchNorm2d(4, track_running_stats=False)),
         "a batch norm keeps no running statistics",
+    ),
+    "batches that are not counted": (
+        lambda: stack(conv(), uncounted()),
+        "a batch norm does not count its batches, by which changes of its statistics are seen",
     ),
     "no batch norm": (lambda: stack(conv(), nn.ReLU()), "no batch norm follows a convolution"),
 }
