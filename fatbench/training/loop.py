@@ -1,7 +1,9 @@
 """The training loop: batches in, optimiser steps out, until the budget is spent."""
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from fatbench.training.engine.capture import CapturedBatch
 from fatbench.training.engine.pacer import Pacer
 from fatbench.training.schedule import fraction_of_peak
 
+_RECENT = 5  # batches, by whose median the next one's time is judged
 _WATCH_SECONDS = 1.0  # between two looks at the loss, each of which makes the host wait for the device
 
 StoppedBy = Literal["epochs", "time", "target", "overfitting", "diverged"]
@@ -35,7 +38,7 @@ class Pulse:
 
     steps: int
     batches: int
-    epoch: int  # completed epochs, each of len(loader) optimiser steps
+    epoch: int  # the one that the last step belongs to, counted from 1; each is of len(loader) optimiser steps
     progress: float  # fraction of the budget spent
     train_seconds: float
     lr: float
@@ -65,6 +68,7 @@ class Training:
     loss_steps: int = 0  # steps since the last epoch ended ...
     loss_sum: Tensor = field(init=False)  # ... and their losses' sum; on the device, seldom read
     _seconds: float = 0.0  # of training, where the budget counts them
+    _batch_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     _spent: bool = False
 
     def __post_init__(self) -> None:
@@ -100,9 +104,11 @@ class Training:
         watched = time.perf_counter()
         self._advance()
         while not self._spent:
-            epoch = self._epoch
+            epochs, began = self._epochs, self._seconds
             self.step_through_batch()
-            at_epoch_end = self._epoch > epoch or self._spent
+            self._batch_seconds.append(self._seconds - began)
+            self._spent = self._spent or self._another_would_miss()
+            at_epoch_end = self._epochs > epochs or self._spent
             if at_epoch_end or time.perf_counter() - watched >= _WATCH_SECONDS:
                 watched = time.perf_counter()
                 stopped_by = self._look(watch, end_epoch if at_epoch_end else None)
@@ -278,9 +284,22 @@ class Training:
     def _lr(self, progress: float) -> float:
         return self.peak_lr * fraction_of_peak(self.schedule, progress, self.milestones, self.peak)
 
+    def _another_would_miss(self) -> bool:
+        """Whether the end of the budget is nearer now than it would be after another batch, if that is as the last."""
+        if self.budget.seconds is None:
+            return False
+        return self.budget.seconds - self._seconds < statistics.median(self._batch_seconds) / 2
+
+    @property
+    def _epochs(self) -> int:
+        """Epochs that are complete."""
+        return self.steps // len(self.loader)
+
     @property
     def _epoch(self) -> int:
-        return self.steps // len(self.loader)
+        """The number of the epoch that the last step belongs to, counted from 1."""
+        has_just_ended = self._epochs > (self.steps - self.loss_steps) // len(self.loader)
+        return self._epochs + (not has_just_ended)
 
     def _weights_finite(self) -> bool:
         norms = torch._foreach_norm([parameter.detach() for parameter in self.model.parameters()])

@@ -113,11 +113,12 @@ def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
     assert read(path) == made == Baseline(**json.loads(path.read_text()))
 
 
+@pytest.mark.serial
 def test_ratios_are_in_kernels() -> None:
     names = ["standard, reference fp32", "bs-trades, reference fp32"]
-    standard, smoothed = measure(build(names, CPU), CPU, seconds=0.0).values()
-    assert 0.3 < standard.value < 2.0  # the kernel is a training step and an attack step
-    assert 2.0 < smoothed.value / standard.value < 6.0  # 10 passes to 3
+    standard, smoothed = measure(build(names, CPU), CPU, seconds=1.0).values()
+    assert 0.1 < standard.value < 6.0  # the kernel is a training step and an attack step
+    assert 1.0 < smoothed.value / standard.value < 12.0  # 10 passes to 3
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from fatbench.lock import locked
 from fatbench.record import load, save
+from fatbench.record.places import STATE
 from fatbench.report import loaded
 from tests.report.records import doubtful, record, run, score, standing
 
@@ -198,8 +199,12 @@ def test_a_run_that_no_process_has_is_stopped_and_goes_on(fatbench: Fatbench, tm
             assert "stopped" not in said.out
     said = fatbench("show", path.stem, "--output", "mine")
     assert "stopped (no process has it)" in said.out
+    nothing = "nothing to go on with: the same `fatbench run` starts it again"
+    assert said.out.splitlines()[-2:] == [f"record: mine/{path.stem}.json", nothing]
+    (tmp_path / "mine" / path.stem).mkdir(exist_ok=True)
+    (tmp_path / "mine" / path.stem / STATE).touch()
     again = f"goes on by: fatbench resume {path.stem} --output mine"
-    assert said.out.splitlines()[-2:] == [f"record: mine/{path.stem}.json", again]
+    assert fatbench("show", path.stem, "--output", "mine").out.splitlines()[-1] == again
     said = fatbench("compare", "mine", "--format", "markdown")
     assert "| stopped (no process has it) |" in said.out
     assert said.code == 0
