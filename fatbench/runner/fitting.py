@@ -1,6 +1,6 @@
 """Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,8 @@ from fatbench.training.loop import Enough, Pulse, StoppedBy, Training
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import fast_kernels, prepare
 from fatbench.training.state import restore
+
+_TRIFLE = 0.02  # of a budget of time
 
 
 def fit(
@@ -134,6 +136,8 @@ def _conclude(bench: Bench, training: Training, journal: Journal, keeper: Keeper
         if training.average is not None:
             with bench.clock.phase("train"):  # a model is not trained before it has its statistics
                 training.average.put_on(training.loader)
+        if stopped_by == "time":
+            journal.note(events=[*journal.record.events, *_missed_budget(bench, training, journal.record.history[-1])])
         _keep_weights(bench, journal, keeper)
     # Last: whoever finds a record that says how training ended may rely on the weights beside it.
     journal.note(budget=journal.record.budget.model_copy(update={"stopped_by": stopped_by}))
@@ -237,6 +241,15 @@ def _probe(bench: Bench, pulse: Pulse, names: Sequence[str]) -> Probe:
         loss=pulse.loss,
         scores={name: look(name) for name in names},
     )
+
+
+def _missed_budget(bench: Bench, training: Training, last: Probe) -> Iterator[Event]:
+    """Yield the event that a budget of time was missed by more than a trifle, as batches are long beside it."""
+    budget, spent = bench.spec.train_seconds or 0.0, bench.clock.seconds("train")
+    if abs(spent - budget) > _TRIFLE * budget:
+        each = f"a batch takes {spent / training.batches:.2g} s"
+        detail = f"trained for {spent:.3g} s where {budget:.3g} s were the budget: {each}"
+        yield Event(kind="missed-budget", step=last.step, epoch=last.epoch, train_seconds=spent, detail=detail)
 
 
 def _divergence(pulse: Pulse) -> Event:

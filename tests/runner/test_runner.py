@@ -15,6 +15,8 @@ from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.measuring import measuring
 from fatbench.record import Probe, Record, Score, load
+from fatbench.report import comparison
+from fatbench.report.loaded import Run
 from fatbench.runner.bench import set_up
 from fatbench.runner.goal import PROBES
 from fatbench.runner.observer import Observer
@@ -269,3 +271,37 @@ def test_every_timed_run_ends_with_a_probe_of_its_last_step(
     let_steps_take(monkeypatch, seconds=0.03125)
     record = run(make_spec("standard", time_budget=f"{steps * 0.03125}s", evaluate=[]), output=tmp_path)
     assert record.history[-1].step == record.steps == steps
+
+
+@pytest.mark.parametrize(("steps", "numbers"), [(4, [1]), (9, [1]), (13, [1, 2]), (18, [1, 2])])
+def test_epochs_are_numbered_by_the_steps_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, numbers: list[int]
+) -> None:
+    let_steps_take(monkeypatch, seconds=1.0)
+    record = run(make_spec("standard", time_budget=f"{steps}s", evaluate=[], select="best"), output=tmp_path)
+    assert [(probe.epoch, probe.step) for probe in record.history] == [
+        (number, min(9 * number, steps)) for number in numbers
+    ]
+    assert record.selection is not None
+    assert record.selection.epoch in numbers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "said"),
+    [
+        (7.0, 2, "trained for 14 s where 12 s were the budget: a batch takes 7 s"),
+        (5.0, 2, "trained for 10 s where 12 s were the budget: a batch takes 5 s"),
+        (4.1, 3, "trained for 12.3 s where 12 s were the budget: a batch takes 4.1 s"),
+        (0.45, 27, None),  # by 1.2%
+        (0.125, 96, None),
+    ],
+)
+def test_a_budget_of_time_that_is_missed_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int, said: str | None
+) -> None:
+    let_steps_take(monkeypatch, seconds)
+    record = run(make_spec("standard", time_budget="12s", evaluate=["clean"]), output=tmp_path)
+    assert record.steps == steps
+    assert [(event.kind, event.detail) for event in record.events] == ([("missed-budget", said)] if said else [])
+    (group,) = comparison.compare([Run(record)])
+    assert group.rows[0].events == ({"missed-budget": 1} if said else {})
