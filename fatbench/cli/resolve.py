@@ -3,7 +3,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -49,14 +50,14 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
-    assigned = [_assignment(text, described.values()) for text in request.hyper]
+    assigned = _assignments(request.hyper, described.values())
     specs = []
     for name, description in described.items():
         recipe = recipes.recipe(name, preset, request)
         dataset = recipes.dataset(recipe, request)
         defaults = presets.for_dataset(dataset)
         settings = _settings((defaults, recipe), dataset, request, device)
-        meant = {key: value for method, key, value in assigned if method in (None, description.name)}
+        meant = assigned.get(None, {}) | assigned.get(description.name, {})  # what is said of one method stands above
         hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
         own_method = description.sha256 if description.package else own_source(name)
         sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
@@ -199,7 +200,23 @@ def own_source(name: str) -> str | None:
     return hashlib.sha256(read_regular(file, _LARGEST)).hexdigest()
 
 
-def _assignment(text: str, described: Any) -> tuple[str | None, str, str]:
+def _assignments(texts: Sequence[str], described: Collection[methods.Description]) -> dict[str | None, dict[str, str]]:
+    """Return what is set, by method; None for all of them.
+
+    Raises:
+        UsageError: one is not of the form [METHOD.]NAME=VALUE, or the same is set twice.
+    """
+    found: dict[str | None, dict[str, str]] = defaultdict(dict)
+    for text in texts:
+        method, name, value = _assignment(text, described)
+        if name in found[method]:
+            key = f"{method}.{name}" if method else name
+            raise UsageError(f"--set {key} is given twice, as {found[method][name]} and as {value}: leave one out")
+        found[method][name] = value
+    return found
+
+
+def _assignment(text: str, described: Collection[methods.Description]) -> tuple[str | None, str, str]:
     """Return (method or None, name, value) from "[METHOD.]NAME=VALUE"."""
     key, equals, value = text.partition("=")
     method, _, name = key.strip().rpartition(".")

@@ -33,6 +33,18 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run", "-m", "pgd-at", "--set", "steps=0"), "pgd-at: 'steps' is a count, at least 1, not 0"),
         (("run", "-m", "pgd-at", "--set", "steps"), "--set takes NAME=VALUE, or METHOD.NAME=VALUE, not 'steps'"),
         (("run", "-m", "pgd-at", "--set", "trades.beta=2"), "trades is not among the methods to run (pgd-at)"),
+        (
+            ("run", "-m", "pgd-at", "--set", "steps=2", "--set", "alpha=1", "--set", "steps=3"),
+            "--set steps is given twice, as 2 and as 3: leave one out",
+        ),
+        (
+            ("run", "-m", "pgd-at", "--set", "pgd-at.steps=2", "--set", "pgd_at.steps=3"),
+            "--set pgd-at.steps is given twice, as 2 and as 3: leave one out",
+        ),
+        (("run", "-m", "fgsm", "--epochs", "1", "--epochs", "2"), "--epochs is given twice: leave one out"),
+        (("run", "-m", "fgsm", "-d", "digits", "--dataset=cifar10"), "--dataset is given twice: leave one out"),
+        (("resume", "some-id", "-m", "fgsm", "--method", "trades"), "--method is given twice: leave one out"),
+        (("compare", "results", "--format", "csv", "--format", "json"), "--format is given twice: leave one out"),
         (("run", "-m", "fgsm", "--eps", "8"), "eps 8 is beyond the pixels' range [0, 1]; did you mean 8/255?"),
         (("run", "-m", "fgsm", "--eps", "eight"), "eps is a number or a fraction such as 8/255, not 'eight'"),
         (("run", "-m", "fgsm", "--eps", "0"), "eps is positive, not 0"),

@@ -192,3 +192,12 @@ def test_show_tells_of_the_recipe(fatbench: Fatbench) -> None:
     said = " ".join(fatbench("show", "bs-trades").out.split())
     assert "official recipe: chen2022-bs-trades (fatbench run --recipe official -m bs-trades)" in said
     assert "published: beta 6 to 10" in said
+
+
+@pytest.mark.parametrize("order", [("beta=1", "trades.beta=2"), ("trades.beta=2", "beta=1")])
+def test_what_is_set_for_one_method_stands_above_what_is_set_for_all(
+    fatbench: Fatbench, order: tuple[str, str]
+) -> None:
+    settings = [word for text in order for word in ("--set", text)]
+    said = fatbench("run", "-m", "trades", "-m", "bs-trades", *settings, "--dry-run")
+    assert [spec["hyper"]["beta"] for spec in json.loads(said.out)] == [2.0, 1.0]
