@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 SERIAL = $$(grep -rl 'mark\.serial' tests)
 
 .PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table gpu-tables clean
@@ -15,11 +16,12 @@ test: lint unit
 # As many processes as there are processors, up to eight: each has torch in its memory.
 unit: .venv/installed-dev
 	@echo "About 5,700 tests: four minutes on two idle cores, two on four."
-	$(BIN)/python -m pytest -m "not slow and not gpu and not serial" --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu and not serial" $(PARALLEL)
 	$(BIN)/python -m pytest -m "serial and not slow" $(SERIAL)
 
 slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not gpu and not serial" $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and serial" $(SERIAL)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ def test_a_commit_that_there_is_not_is_no_baseline(repository: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_each_commit_is_measured_with_its_own_package(repository: Path) -> None:
     assert against(repository, "HEAD").returncode == check.OK
     method = repository / "fatbench" / "methods" / "standard.py"

@@ -122,6 +122,7 @@ def test_ratios_are_in_kernels() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_a_method_half_as_slow_again_is_found_and_unchanged_code_is_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,11 +43,13 @@ def study(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_help_takes_six_tenths_of_a_second(tmp_path: Path) -> None:
     assert seconds("--help") < 0.6
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_ten_thousand_records_take_three_seconds(tmp_path: Path) -> None:
     study(tmp_path)
     assert seconds("compare", str(tmp_path)) < 3
