@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
-SERIAL = $$(grep -rl 'mark\.serial' tests)
+SERIAL = $$(grep -rl --include='*.py' 'mark\.serial' tests)
 
 .PHONY: demo test unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table gpu-tables clean
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -81,7 +82,7 @@ def fatbench(*arguments: object) -> None:
 
 
 def _begin(function: Callable[..., object], arguments: tuple[object, ...], cwd: Path, log: Path) -> None:
-    die_with_parent()
+    threading.Thread(target=_die_with_tests, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores it
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for place in (1, 2):
@@ -91,3 +92,11 @@ def _begin(function: Callable[..., object], arguments: tuple[object, ...], cwd: 
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     function(*arguments)
+
+
+def _die_with_tests() -> None:
+    """The process that forked this one is the server, which lives as long as this does: wait for the tests' own."""
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    tests.join()
+    os.kill(os.getpid(), signal.SIGKILL)
