@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperOption
+
+from fatbench.errors import UsageError
 
 
 class Command(TyperCommand):
@@ -13,10 +14,10 @@ class Command(TyperCommand):
         """Take the command line apart.
 
         Raises:
-            typer.BadParameter: an option that takes one value is given twice.
+            UsageError: an option that takes one value is given twice.
         """
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
         for option in given:
             if isinstance(option, TyperOption) and not (option.multiple or option.is_flag) and given.count(option) > 1:
-                raise typer.BadParameter(f"{option.opts[0]} is given twice: leave one out")
+                raise UsageError(f"{option.opts[0]} is given twice: leave one out")
         return super().parse_args(ctx, args)
