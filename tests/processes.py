@@ -29,8 +29,9 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_IMPORTED)
 
 
-def die_with_parent() -> None:
-    """Let this process be killed when the one that started it ends, however it does (on Linux; no harm elsewhere)."""
+def begin() -> None:
+    """Let this process heed Ctrl-C, and be killed when the one that started it ends, however it does (on Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that a shell has put into the background ignores it
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -39,7 +40,7 @@ class Mortal(subprocess.Popen):  # type: ignore[type-arg]
     """A process that dies with the tests, unless it is told otherwise."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("preexec_fn", die_with_parent)
+        options.setdefault("preexec_fn", begin)
         super().__init__(*args, **options)
 
 
@@ -83,7 +84,7 @@ def fatbench(*arguments: object) -> None:
 
 def _begin(function: Callable[..., object], arguments: tuple[object, ...], cwd: Path, log: Path) -> None:
     threading.Thread(target=_die_with_tests, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for place in (1, 2):
         os.dup2(file, place)

@@ -40,7 +40,7 @@ def test_a_commit_that_there_is_not_is_no_baseline(repository: Path) -> None:
 def test_each_commit_is_measured_with_its_own_package(repository: Path) -> None:
     assert against(repository, "HEAD").returncode == check.OK
     method = repository / "fatbench" / "methods" / "standard.py"
-    yielded = "yield F.cross_entropy(model(batch.x), batch.y)"
+    yielded = "yield F.cross_entropy("
     assert yielded in method.read_text()
     method.write_text(method.read_text().replace(yielded, f"model(batch.x), model(batch.x)\n    {yielded}"))
     assert against(repository, "HEAD").returncode == check.SLOWER

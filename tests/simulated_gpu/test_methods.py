@@ -15,13 +15,14 @@ from .training import assert_captured_is_eager, gpu_with_a_padded_stem, trained,
 USUAL = [(name, precision) for name, precision in zip((*KINDS, "fgsm-pco"), itertools.cycle(["bf16", "fp32"]))]
 CAPTURABLE = [name for name in methods.names() if not methods.describe(name).not_capturable]
 NORMS = [(name, norm) for name, norm in CASES if name in CAPTURABLE]
+NEEDED = ("graph", "fused-sgd")  # a rate that moves inside of a graph is a tensor, which only this optimiser takes
 ADD_ONS: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.9},
     "swa": {"swa": 0.3},
     "labels": {"label_smoothing": 0.7},
     "seconds": {"epochs": None, "time_budget": "60s"},
     "crops": {"pad": 1, "flip": True},
-    **{f"without {part}": {"without": [part]} for part in get_args(Toggle) if part != "graph"},
+    **{f"without {part}": {"without": [part]} for part in get_args(Toggle) if part not in NEEDED},
 }
 
 
