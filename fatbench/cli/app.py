@@ -9,7 +9,6 @@ import typer
 
 import fatbench
 from fatbench.cli.check_method import check_method
-from fatbench.cli.command import Command
 from fatbench.cli.compare import compare
 from fatbench.cli.complaint import INTERNAL, INTERRUPTED, complain, say
 from fatbench.cli.entry import deafen
@@ -31,15 +30,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command(name="run", cls=Command)(run)
-app.command(name="resume", cls=Command)(resume)
-app.command(name="eval", cls=Command)(evaluate)
-app.command(name="compare", cls=Command)(compare)
-app.command(name="time", cls=Command)(time_steps)
-app.command(name="list", cls=Command)(list_things)
-app.command(name="show", cls=Command)(show)
-app.command(name="check-method", cls=Command)(check_method)
-app.command(name="new-method", cls=Command)(new_method)
+app.command(name="run")(run)
+app.command(name="resume")(resume)
+app.command(name="eval")(evaluate)
+app.command(name="compare")(compare)
+app.command(name="time")(time_steps)
+app.command(name="list")(list_things)
+app.command(name="show")(show)
+app.command(name="check-method")(check_method)
+app.command(name="new-method")(new_method)
 
 
 def _print_version(wanted: bool) -> None:

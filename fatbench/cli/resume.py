@@ -21,8 +21,8 @@ def resume(
     run: Annotated[
         str, typer.Argument(metavar="ID|PATH", help="A run's id in --output, or the path of its record or folder.")
     ],
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="The run's own method file: what runs is what you name.")
+    method: Annotated[  # a list, as click keeps the last of several without a word
+        list[str] | None, typer.Option("--method", "-m", help="The run's own method file: what runs is what you name.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="The run's own model, likewise: file.py:factory.")] = None,
     checkpoint_every: Annotated[str, typer.Option(help=EVERY_HELP)] = "1e",
@@ -48,13 +48,17 @@ def resume(
     What is trained and scored is what its record says; with other settings it is another run, of `fatbench run`.
     """
     every = every_of(checkpoint_every)
+    if method and len(method) > 1:
+        raise UsageError(
+            f"a run has one method: --method {' and '.join(method)} are {len(method)}, leave out all but one"
+        )
     folder, run_id = sought(run, output)
     found, replaces = left_off(folder, run_id)
     if found.spec.epochs == 0:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
     if found.finished and not replaces:
         raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
-    _check_code(found, {"--method": method, "--model": model})
+    _check_code(found, {"--method": method[0] if method else None, "--model": model})
     options = {"output": folder, "force": replaces, "resume": True, "every": every, "data_dir": data_dir}
     raise typer.Exit(
         run_all([found.spec], json=json, quiet=quiet, strict=strict, calibration_seconds=calibration, **options)
