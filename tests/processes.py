@@ -91,7 +91,7 @@ def _begin(function: Callable[..., object], arguments: tuple[object, ...], cwd: 
     os.chdir(cwd)
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     function(*arguments)
 
 

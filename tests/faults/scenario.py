@@ -57,7 +57,7 @@ class Undisturbed:
         started = time.monotonic()
         code, self.log = victim(folder, "nowhere", 0, what=self.what)
         self.seconds = time.monotonic() - started
-        assert code == 0
+        assert code == 0, (folder / "said.log").read_text()
         (self.path,) = folder.glob("*.json")
         self.record = load(self.path)
 
