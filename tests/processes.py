@@ -64,6 +64,11 @@ def fork(function: Callable[..., object], *arguments: object, cwd: Path, log: Pa
     return process
 
 
+def start_server(folder: Path) -> None:
+    """Have the server import everything now, for whoever is to time a process."""
+    end(fork(str, cwd=folder, log=folder / "server.log"), folder / "server.log")
+
+
 def end(process: ForkServerProcess, log: Path) -> Ended:
     """Wait for a process, and return how it ended; kill it if it never would."""
     process.join(PATIENCE)

@@ -54,6 +54,8 @@ class Undisturbed:
     def __init__(self, folder: Path, scenario: str = "plain") -> None:
         self.folder, self.scenario = folder, scenario
         self.what = [*RUN, *SCENARIOS[scenario]]
+        folder.mkdir(parents=True, exist_ok=True)
+        processes.start_server(folder)
         started = time.monotonic()
         code, self.log = victim(folder, "nowhere", 0, what=self.what)
         self.seconds = time.monotonic() - started
