@@ -76,10 +76,15 @@ def _entries() -> tuple[list[Brought], list[str]]:
     for distribution in distributions():
         try:
             entries = [entry for entry in distribution.entry_points if entry.group == GROUP]
-            if not entries or distribution.name in seen:  # the first on the path is the one that is imported
+            if not entries:
                 continue
-            seen.add(distribution.name)
-            package = f"{distribution.name} {distribution.version}"
+            name, version = (distribution.metadata.json.get(key) for key in ("name", "version"))
+            if not (name and version):
+                raise ValueError("no name or no version")
+            if name in seen:  # the first on the path is the one that is imported
+                continue
+            seen.add(name)
+            package = f"{name} {version}"
             for entry in entries:
                 module, _, function = (part.strip() for part in entry.value.partition(":"))
                 found.append(Brought(entry.name.replace("_", "-"), module, function, package))
