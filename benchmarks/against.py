@@ -1,4 +1,4 @@
-"""`make bench-against BASE=COMMIT`: `bench-check` with another commit, measured here and now, for its baseline.
+"""`make bench-against BASE=COMMIT`: `context-check` with another commit, measured here and now, for its baseline.
 
 The sound comparison between two machines is none: so a pull request is compared with the commit that it started from,
 on the machine that checks it. That commit's package is measured by this commit's benchmarks. Exit codes as of the

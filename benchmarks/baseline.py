@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fatbench.config.spec import first_problem
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
-from fatbench.spec import first_problem
 
 PROTOCOL = 1  # of the calibration kernel and of what is measured: baselines of another one say nothing
 FOLDER = Path(__file__).parent

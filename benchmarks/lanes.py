@@ -13,9 +13,10 @@ import torch
 from benchmarks import naive
 from benchmarks.naive.half import in_half
 from benchmarks.naive.images import Images
-from fatbench.cli.resolve import Request, resolve
-from fatbench.runner.bench import Bench, set_up
-from fatbench.spec import RunSpec
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
+from fatbench.runner.setup import RunContext, set_up
 from fatbench.training.clock import synchronize
 
 ENGINES: dict[str, dict[str, str]] = {
@@ -74,14 +75,14 @@ class NaiveLane:
     """A script's loop; `precision` is "fp32" (TensorFloat-32 off), "tf32" or "fp16"."""
 
     def __init__(self, setting: Setting, method: str, device: str, precision: str) -> None:
-        bench = set_up(setting.spec(method, "reference fp32", device), data_dir=None, download=False)
+        context = set_up(setting.spec(method, "reference fp32", device), data_dir=None, download=False)
         module = naive.load(method)
         self.name, self.precision, self.passes = f"naive {precision}", precision, sum(module.PASSES)
-        self._device, spec = bench.device, bench.spec
+        self._device, spec = context.device, context.spec
         self._batches = module.train(
-            in_half(bench.model) if precision == "fp16" else bench.model,
-            module.loader(images_of(bench), bench.device),
-            bench.device,
+            in_half(context.model) if precision == "fp16" else context.model,
+            module.loader(images_of(context), context.device),
+            context.device,
             **{"eps": spec.epsilon, "lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay},
         )
         self.updates = int(spec.hyper.get("replays", 1))
@@ -113,10 +114,10 @@ def naive_precisions(method: str, device: str) -> list[str]:
     return ["fp32", "tf32", *["fp16"] * naive.load(method).HALF]
 
 
-def images_of(bench: Bench) -> Images:
+def images_of(context: RunContext) -> Images:
     """Return the training images of a bench as a script finds them: in the host's memory."""
-    x, y = (tensor.cpu().numpy() for tensor in (bench.dataset.x_train, bench.dataset.y_train))
-    return Images(x, y, bench.spec.batch_size, bench.spec.pad, bench.spec.flip)
+    x, y = (tensor.cpu().numpy() for tensor in (context.dataset.x_train, context.dataset.y_train))
+    return Images(x, y, context.spec.batch_size, context.spec.pad, context.spec.flip)
 
 
 @contextmanager

@@ -21,13 +21,14 @@ from benchmarks.lanes import cifar_shaped
 from benchmarks.measuring import clock_for
 from benchmarks.shortened import shortened
 from fatbench import runner
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import EvalEngine
 from fatbench.data.loader import to_float
 from fatbench.evaluation.autoattack import run_autoattack
-from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.models.classifier import Classifier
-from fatbench.runner.bench import set_up
-from fatbench.spec import EvalEngine
+from fatbench.runner.setup import set_up
 from fatbench.threat import Ball, Linf
 from fatbench.training.clock import synchronize
 
@@ -49,7 +50,7 @@ class Subject:
     standing: Tensor | None = None  # by the library
 
     def timed(self, evaluate: Callable[[], Tensor]) -> tuple[Tensor, float]:
-        with measuring(self.model), isolated_randomness(SEED, self.x.device), shortened(self.share):
+        with eval_mode(self.model), isolated_rng(SEED, self.x.device), shortened(self.share):
             now = clock_for(self.x.device)
             synchronize(self.x.device)
             started = now()
@@ -70,12 +71,12 @@ class Subject:
         facts = {}
 
         def evaluate() -> Tensor:
-            sitting = run_autoattack(
+            eval_result = run_autoattack(
                 self.model, self.x, self.y, self.ball, num_classes=10, seed=SEED, batch_size=BATCH_SIZE,
                 watch=lambda _: None, engine=engine,
             )  # fmt: skip
-            facts.update(sitting.attack)
-            return sitting.standing
+            facts.update(eval_result.attack)
+            return eval_result.standing
 
         standing, seconds = self.timed(evaluate)
         arithmetic = f", {facts['arithmetic']}, {facts['batch_size']} at a time" if engine == "fast" else ""
@@ -96,10 +97,10 @@ def digits_subject(folder: Path, device: str) -> Subject:
     """The small model trained for seconds, and test images of digits."""
     (spec,) = resolve(Request(["fgsm-rs"], flags={"epochs": 6, "evaluate": ["clean"]}), device=device)
     record = runner.run(spec, output=folder, calibration_seconds=0.0)
-    bench = set_up(spec, data_dir=None, download=False)
-    bench.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"], device=device))
-    x, y = to_float(bench.dataset.x_test[:100]), bench.dataset.y_test[:100]
-    return Subject("small-cnn", bench.model, x, y, bench.ball, share=0.2)
+    context = set_up(spec, data_dir=None, download=False)
+    context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"], device=device))
+    x, y = to_float(context.dataset.x_test[:100]), context.dataset.y_test[:100]
+    return Subject("small-cnn", context.model, x, y, context.ball, share=0.2)
 
 
 def resnet_subject(folder: Path, device: str) -> Subject:
@@ -108,9 +109,9 @@ def resnet_subject(folder: Path, device: str) -> Subject:
     What stands is what costs; how far verdicts agree is seen on the small model, which is trained.
     """
     setting = cifar_shaped(folder, batch_size=16)
-    bench = set_up(setting.spec("standard", "reference fp32", device), data_dir=None, download=False)
+    context = set_up(setting.spec("standard", "reference fp32", device), data_dir=None, download=False)
     images, share = (8, 0.02) if device == "cpu" else (1000, 0.1)
-    model, x = bench.model, to_float(bench.dataset.x_train[:images])
+    model, x = context.model, to_float(context.dataset.x_train[:images])
     with torch.no_grad():
         model(x)  # batch norms see something
         y = model.eval()(x).argmax(1)

@@ -100,7 +100,7 @@ def release_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def room_for_memory(device: torch.device) -> int | None:
+def memory_budget(device: torch.device) -> int | None:
     """Return half of the bytes that the device has, for what a method remembers of single images, or None if unknown.
 
     The half of what there is, not of what is free: a run that is resumed must come to the same.

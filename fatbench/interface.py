@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fatbench.crop_flip import NO_CROP, CropFlip
 from fatbench.errors import InvalidRunError
 from fatbench.threat import Ball
-from fatbench.view import WHOLE, View
 
 Losses = Iterator[Tensor]
 """Each scalar is worth exactly one optimiser step; the trainer does everything else."""
@@ -33,9 +33,9 @@ class Context:
     step: Tensor  # () int64, batches seen before this one
     progress: Tensor  # () float32, fraction of the budget spent, in [0, 1)
     buffers: dict[str, Tensor] = field(default_factory=dict)  # what outlives the batch
-    view: View = WHOLE  # how the batch's images were cropped and mirrored
+    crop_flip: CropFlip = NO_CROP  # how the batch's images were cropped and mirrored
     smoothing: float = 0.0  # for the label_smoothing of the loss that trains, as torch defines it
-    room: int | None = None  # bytes that memory of single images may take; None: no limit
+    memory_limit: int | None = None  # bytes that memory of single images may take; None: no limit
 
     def buffer(self, name: str, like: Tensor, rows: int | None = None) -> Tensor:
         """Return the tensor `name`, zeros on first use, like `like` (or `rows` of its items); change it in place.
@@ -61,7 +61,7 @@ class Context:
         return torch.div(self.step, batches, rounding_mode="floor") + 1
 
     def _dtype(self, shape: Sequence[int], like: Tensor, rows: int | None) -> torch.dtype:
-        if rows is None or self.room is None or not like.dtype.is_floating_point:
+        if rows is None or self.memory_limit is None or not like.dtype.is_floating_point:
             return like.dtype
         stored = sum(one.nbytes for one in self.buffers.values() if len(one.shape) and len(one) == rows)
-        return like.dtype if stored + math.prod(shape) * like.itemsize <= self.room else torch.bfloat16
+        return like.dtype if stored + math.prod(shape) * like.itemsize <= self.memory_limit else torch.bfloat16

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fatbench.errors import UsageError
 
 _weights_constant: ContextVar[bool] = ContextVar("weights_constant", default=False)
-_tape: ContextVar["Tape | None"] = ContextVar("tape", default=None)
+_replay: ContextVar["AttackReplay | None"] = ContextVar("tape", default=None)
 
 
 def input_gradient(objective: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -38,9 +38,9 @@ def differentiable_input_gradient(objective: Callable[[Tensor], Tensor], z: Tens
 
 def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient`, for an objective that also returns a tensor worth keeping (say, its logits), detached."""
-    tape = _tape.get()
-    if tape is not None and tape.played:
-        found: tuple[Tensor, Tensor] = tape.next()
+    replay = _replay.get()
+    if replay is not None and replay.replaying:
+        found: tuple[Tensor, Tensor] = replay.next()
         return found
     leaf = z.detach().requires_grad_()
     before = _weights_constant.set(True)
@@ -51,8 +51,8 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
     finally:
         _weights_constant.reset(before)
     found = gradient, kept.detach()
-    if tape is not None:
-        tape.note(found)
+    if replay is not None:
+        replay.record(found)
     return found
 
 
@@ -62,56 +62,56 @@ def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], 
     The loss made of it must be differentiated before the weights change. On a played tape only the gradient is what it
     was; the tensor is computed anew, for the weights as they are.
     """
-    tape = _tape.get()
+    replay = _replay.get()
     leaf = z.detach().requires_grad_()
     value, kept = objective(leaf)
-    if tape is not None and tape.played:
-        recorded: Tensor = tape.next()
+    if replay is not None and replay.replaying:
+        recorded: Tensor = replay.next()
         return recorded, kept
     (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
-    if tape is not None:
-        tape.note(gradient)
+    if replay is not None:
+        replay.record(gradient)
     return gradient, kept
 
 
-class Tape:
+class AttackReplay:
     """What an attack has found out about a model, so that the same attack can be made again without asking it."""
 
-    def __init__(self, dice: Callable[[], Any], throw: Callable[[Any], None]) -> None:
-        """Take note first; `play` makes an end of that.
+    def __init__(self, get_state: Callable[[], Any], set_state: Callable[[Any], None]) -> None:
+        """Take note first; `replay` makes an end of that.
 
         Args:
             dice: returns the state of the random generators, from which the objective may have drawn.
             throw: puts them into such a state.
         """
-        self._dice, self._throw = dice, throw
+        self._get_state, self._set_state = get_state, set_state
         self._found: deque[tuple[Any, Any]] = deque()
-        self._before, self.played = dice(), False
+        self._before, self.replaying = get_state(), False
 
-    def note(self, found: Any) -> None:
+    def record(self, found: Any) -> None:
         """Take note of what was found, and of what chance has become by that."""
-        self._found.append((found, self._dice()))
+        self._found.append((found, self._get_state()))
 
-    def play(self) -> None:
+    def replay(self) -> None:
         """From now on, from the beginning: return what was found."""
-        self._throw(self._before)
-        self.played = True
+        self._set_state(self._before)
+        self.replaying = True
 
     def next(self) -> Any:
         """Return what was found next."""
-        found, dice = self._found.popleft()
-        self._throw(dice)
+        found, get_state = self._found.popleft()
+        self._set_state(get_state)
         return found
 
 
 @contextmanager
-def on_tape(tape: Tape) -> Iterator[None]:
-    """Record the input gradients taken inside on `tape`, or take them from it if it is played; not across a yield."""
-    before = _tape.set(tape)
+def replaying_attacks(replay: AttackReplay) -> Iterator[None]:
+    """Record the input gradients taken inside on `replay`, or take them from it if it is played; not across a yield."""
+    before = _replay.set(replay)
     try:
         yield
     finally:
-        _tape.reset(before)
+        _replay.reset(before)
 
 
 def in_input_gradient() -> bool:

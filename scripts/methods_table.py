@@ -6,8 +6,8 @@ import torch
 
 from fatbench import methods
 from fatbench.conformance.counted import facts
-from fatbench.conformance.finding import Facts
-from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.conformance.report import Facts
+from fatbench.evaluation.eval_mode import isolated_rng
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
 BEGIN, END = "<!-- methods: written by `make methods-table` -->\n", "<!-- /methods -->"
@@ -31,7 +31,7 @@ def _plain(constant: str) -> str:
 
 
 def _facts(name: str) -> Facts:
-    with isolated_randomness(0, torch.device("cpu")):
+    with isolated_rng(0, torch.device("cpu")):
         return facts(methods.load(name))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fatbench import record
 from fatbench.report import comparison, render
-from fatbench.report.loaded import Run
+from fatbench.report.run import Run
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- /results -->"

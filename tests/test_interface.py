@@ -12,8 +12,8 @@ NUMBERS = torch.arange(BATCH)
 BYTES = ROWS * 12 * 4  # what an image for each row takes in float32
 
 
-def context(room=None, step=0):
-    return Context(Linf(0.1), ROWS, torch.tensor(step), torch.tensor(0.0), room=room)
+def context(memory_limit=None, step=0):
+    return Context(Linf(0.1), ROWS, torch.tensor(step), torch.tensor(0.0), memory_limit=memory_limit)
 
 
 def test_a_buffer_is_zeros_first_and_the_same_tensor_ever_after():
@@ -46,14 +46,14 @@ def test_rows_are_bfloat16_once_there_is_no_room_for_more_of_float32(room, dtype
 
 
 def test_rows_that_are_bfloat16_take_half_the_room():
-    ctx = context(room=3 * BYTES // 2)
+    ctx = context(memory_limit=3 * BYTES // 2)
     ctx.buffer("half", like=IMAGES.bfloat16(), rows=ROWS)
     assert ctx.buffer("whole", like=IMAGES, rows=ROWS).dtype == torch.float32
     assert ctx.buffer("no more", like=IMAGES, rows=ROWS).dtype == torch.bfloat16
 
 
 def test_what_is_no_memory_of_single_images_is_never_shortened_and_takes_no_room():
-    ctx = context(room=BYTES)
+    ctx = context(memory_limit=BYTES)
     assert ctx.buffer("slots", like=IMAGES).dtype == torch.float32
     assert ctx.buffer("number", like=torch.tensor(1.0)).dtype == torch.float32
     assert ctx.buffer("rows", like=IMAGES, rows=ROWS).dtype == torch.float32

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fatbench import methods, presets
+from fatbench import methods
+from fatbench.config import presets
 from fatbench.record import load
-from fatbench.runner.bench import set_up
+from fatbench.runner.setup import set_up
 from fatbench.training.averaging import WeightAverage
 from tests.methods import EPS, first_loss, make_batches, make_context, same, smooth_net, trained, wavy_net
 from tests.runner.test_resume import scripted
@@ -26,8 +27,8 @@ def test_1_the_seed_decides_the_initial_weights() -> None:
     first = []
     for seed, disturbance in ((0, 5), (0, 6), (1, 5)):
         torch.manual_seed(disturbance)  # whatever ran before in this process
-        bench = set_up(make_spec("standard", seed=seed), None, download=False)
-        first.append(next(bench.model.parameters()).detach().clone())
+        context = set_up(make_spec("standard", seed=seed), None, download=False)
+        first.append(next(context.model.parameters()).detach().clone())
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[0], first[2])
 

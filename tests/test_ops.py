@@ -8,12 +8,12 @@ from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from fatbench.ops import (
-    Tape,
+    AttackReplay,
     evaluating,
     input_gradient,
     input_gradient_with,
     kl,
-    on_tape,
+    replaying_attacks,
     shared_input_gradient,
 )
 from fatbench.threat import Linf
@@ -202,18 +202,18 @@ def test_a_shared_input_gradient_leaves_what_is_kept_its_graph_and_computes_no_w
 
 
 def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():
-    model, z, tape = nn.Linear(3, 2), torch.rand(4, 3), Tape(torch.get_rng_state, torch.set_rng_state)
+    model, z, replay = nn.Linear(3, 2), torch.rand(4, 3), AttackReplay(torch.get_rng_state, torch.set_rng_state)
 
     def objective(leaf):
         logits = model(leaf)
         return (logits**2).sum(), logits
 
-    with on_tape(tape):
+    with replaying_attacks(replay):
         gradient, _ = shared_input_gradient(objective, z)
     with torch.no_grad():
         model.weight.add_(1.0)
-    tape.play()
-    with on_tape(tape):
+    replay.replay()
+    with replaying_attacks(replay):
         again, kept = shared_input_gradient(objective, z)
     assert again is gradient
     assert torch.equal(kept, model(z))

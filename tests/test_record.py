@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fatbench import record as records
+from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import (
     Budget,
@@ -34,7 +35,6 @@ from fatbench.record import (
     save,
     write_atomically,
 )
-from fatbench.spec import RunSpec
 
 from .report.records import SPEC, probe, record, score
 

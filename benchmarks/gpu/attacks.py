@@ -13,9 +13,9 @@ from benchmarks.gpu.section import Section, rounded
 from benchmarks.gpu.training import spec_for
 from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import PGD_ALPHA, is_correct, survives_pgd
-from fatbench.evaluation.measuring import isolated_randomness, measuring
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.ops import input_gradient_with
-from fatbench.runner.bench import Bench, set_up
+from fatbench.runner.setup import RunContext, set_up
 from fatbench.threat import Ball
 from fatbench.training.engine.capture import record_cuda_graph
 from fatbench.training.preparation import fast_kernels, prepare
@@ -28,9 +28,9 @@ Survives = Callable[[torch.nn.Module, Tensor, Tensor, Ball, int], Tensor]
 
 def attacks(section: Section) -> None:
     """One restart of PGD by every variant, on a ResNet-18 that FGSM-RS has trained for seconds."""
-    bench = _trained(section)
+    context = _trained(section)
     images = section.scale.attack_images
-    x, y = to_float(bench.dataset.x_test[:images]), bench.dataset.y_test[:images]
+    x, y = to_float(context.dataset.x_test[:images]), context.dataset.y_test[:images]
     plan = {
         f"{variant}, {layout}{', search' * search}": (_VARIANTS[variant], layout, search)
         for variant, layout, search in product(_VARIANTS, ("nchw", "channels-last"), (False, True))
@@ -40,16 +40,16 @@ def attacks(section: Section) -> None:
     def measure(name: str) -> None:
         survives, layout, search = plan[name]
         memory_format = torch.channels_last if layout == "channels-last" else torch.contiguous_format
-        bench.model.net.to(memory_format=memory_format)
+        context.model.net.to(memory_format=memory_format)
         images = x.contiguous(memory_format=memory_format)
         standing = torch.zeros(0)
 
         def attack() -> None:
             nonlocal standing
-            with isolated_randomness(0, section.device):
-                standing = survives(bench.model, images, y, bench.ball, section.scale.attack_steps)
+            with isolated_rng(0, section.device):
+                standing = survives(context.model, images, y, context.ball, section.scale.attack_steps)
 
-        with measuring(bench.model):
+        with eval_mode(context.model):
             torch.backends.cudnn.benchmark = search and section.on_gpu
             first = section.elapsed(attack, 1)
             seconds = section.elapsed(attack, 1)
@@ -59,21 +59,21 @@ def attacks(section: Section) -> None:
     section.each(names, measure)
 
 
-def _trained(section: Section) -> Bench:
+def _trained(section: Section) -> RunContext:
     """A model that has been trained for seconds; on noise where there are no images."""
     if section.cifar10 or not section.on_gpu:
         spec = spec_for(section, Run("fgsm-rs", 30))
     else:
         spec = setting(section).spec("fgsm-rs", "fast bf16", section.scale.device)
     with fast_kernels(spec):
-        bench = set_up(spec, None, download=False)
-        training = bench.training()
-        with isolated_randomness(spec.seed, section.device):
+        context = set_up(spec, None, download=False)
+        training = context.training()
+        with isolated_rng(spec.seed, section.device):
             prepare(training, 1, spec)
         for _ in range(_TRAINING_STEPS if section.on_gpu else 5):
             training.step_through_batch()
     training.optimizer.zero_grad()
-    return bench
+    return context
 
 
 def _shrinking(model: torch.nn.Module, x: Tensor, y: Tensor, ball: Ball, steps: int) -> Tensor:

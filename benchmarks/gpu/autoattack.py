@@ -8,11 +8,11 @@ from torch import Tensor
 
 from benchmarks.gpu.section import Section, rounded
 from benchmarks.gpu.training import RECORDS, spec_for
+from fatbench.config.spec import EvalEngine
 from fatbench.data.loader import to_float
 from fatbench.evaluation.autoattack import run_autoattack
-from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.runner.bench import set_up
-from fatbench.spec import EvalEngine
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
+from fatbench.runner.setup import set_up
 from fatbench.training.clock import synchronize
 
 
@@ -24,24 +24,24 @@ def autoattack(section: Section) -> None:
     if not weights.exists():
         section.rows.append("fast", error="no weights of bs-trades: run section training first")
         return
-    bench = set_up(spec, None, download=False)
-    bench.model.load_state_dict(safetensors.torch.load_file(weights, device=str(section.device)))
-    rows = bench.dataset.test_subset(section.scale.autoattack_images)
-    x, y = to_float(bench.dataset.x_test[rows]), bench.dataset.y_test[rows]
+    context = set_up(spec, None, download=False)
+    context.model.load_state_dict(safetensors.torch.load_file(weights, device=str(section.device)))
+    rows = context.dataset.test_subset(section.scale.autoattack_images)
+    x, y = to_float(context.dataset.x_test[rows]), context.dataset.y_test[rows]
     verdicts: dict[str, list[bool]] = {row["name"]: row["standing"] for row in section.rows.measured()}
 
     def by_the_library() -> Tensor:
-        stock = pyautoattack.AutoAttack(bench.model, norm="Linf", eps=bench.ball.eps, seed=0, device=x.device)
+        stock = pyautoattack.AutoAttack(context.model, norm="Linf", eps=context.ball.eps, seed=0, device=x.device)
         return stock.run_standard_evaluation(x, y, batch_size=len(x))[1].eq(y)
 
     def by(engine: EvalEngine) -> Tensor:
         return run_autoattack(
-            bench.model, x, y, bench.ball, num_classes=bench.dataset.num_classes, seed=0, batch_size=len(x),
+            context.model, x, y, context.ball, num_classes=context.dataset.num_classes, seed=0, batch_size=len(x),
             watch=lambda _: None, engine=engine,
         ).standing  # fmt: skip
 
     def measure(name: str) -> None:
-        with measuring(bench.model), isolated_randomness(0, section.device):
+        with eval_mode(context.model), isolated_rng(0, section.device):
             synchronize(section.device)
             started = time.perf_counter()
             standing = by_the_library() if name == "library" else by("fast" if name == "fast" else "exact")

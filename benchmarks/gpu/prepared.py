@@ -6,12 +6,12 @@ from typing import Any
 
 from benchmarks.gpu.section import Section, rounded
 from benchmarks.lanes import Setting, cifar_shaped, digits
+from fatbench.config.spec import RunSpec
 from fatbench.environment import PeakMemory
-from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.metering.flops import counted_flops
 from fatbench.record import EngineInfo
-from fatbench.runner.bench import Bench, set_up
-from fatbench.spec import RunSpec
+from fatbench.runner.setup import RunContext, set_up
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import fast_kernels, prepare
@@ -22,7 +22,7 @@ class Prepared:
     """A training with its engine in force; a Lane."""
 
     spec: RunSpec
-    bench: Bench
+    context: RunContext
     training: Training
     updates: int  # optimiser steps per batch
     flops: float  # of the model, per optimiser step
@@ -67,10 +67,10 @@ def spec_of(section: Section, method: str, **changes: Any) -> RunSpec:
 def prepared(section: Section, spec: RunSpec) -> Prepared:
     """Return the training of `spec`, warmed up, to be timed for `section`."""
     with fast_kernels(spec):  # from the first convolution on: cuDNN keeps what it chose first
-        bench = set_up(spec, None, download=False)
-        training, peak = bench.training(), PeakMemory(bench.device)
-        with isolated_randomness(spec.seed, bench.device):
+        context = set_up(spec, None, download=False)
+        training, peak = context.training(), PeakMemory(context.device)
+        with isolated_rng(spec.seed, context.device):
             with counted_flops() as flops:
-                cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
+                cost = count_passes(context.model, context.method, context.loader.batch(0), context.method_context())
             engine = prepare(training, cost.updates, spec, peak)
-    return Prepared(spec, bench, training, cost.updates, flops.total / cost.updates, engine, peak, section)
+    return Prepared(spec, context, training, cost.updates, flops.total / cost.updates, engine, peak, section)

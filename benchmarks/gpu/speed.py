@@ -8,7 +8,7 @@ from benchmarks.gpu.prepared import prepared, setting, spec_of
 from benchmarks.gpu.section import Section, rounded
 from benchmarks.lanes import NaiveLane
 from fatbench import methods
-from fatbench.spec import Toggle
+from fatbench.config.spec import Toggle
 
 CLAIM = ("bs-trades", "trades", "pgd-at", "fgsm-rs", "standard", "fast-trades", "free-at")
 WITH_LOOP = ("fgsm-rs", "bs-trades", "trades", "pgd-at", "standard", "fast-trades", "free-at", "fgsm")

@@ -13,15 +13,16 @@ from benchmarks.gpu.process import die_with_parent
 from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.scale import Run
 from benchmarks.gpu.section import Section, rounded
-from fatbench.cli.resolve import Request, resolve
-from fatbench.evaluation.autoattack.course import CLEAN
+from fatbench.cancellation import Interrupted
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
+from fatbench.evaluation.autoattack.checkpoint import CLEAN
 from fatbench.evaluation.autoattack.parts import parts_for
 from fatbench.record import Record, load
 from fatbench.record.samples import STANDING
 from fatbench.runner import run
 from fatbench.runner.observer import Observer
-from fatbench.spec import RunSpec
-from fatbench.stop import Interrupted
 
 RECORDS = "records"
 

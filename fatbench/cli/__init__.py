@@ -1,5 +1,5 @@
 """The command line: parse, delegate, print. Nothing here imports torch before it is needed."""
 
-from fatbench.cli.entry import main
+from fatbench.cli.signals import main
 
 __all__ = ["main"]

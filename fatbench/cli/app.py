@@ -10,13 +10,13 @@ import typer
 import fatbench
 from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
-from fatbench.cli.complaint import INTERNAL, INTERRUPTED, complain, say
-from fatbench.cli.entry import deafen
+from fatbench.cli.errors import INTERNAL, INTERRUPTED, report_error, say
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things, show
 from fatbench.cli.new_method import new_method
 from fatbench.cli.resume import resume
 from fatbench.cli.run import run
+from fatbench.cli.signals import ignore_signals
 from fatbench.cli.time import time_steps
 
 # Some versions of typer depend on click and some bring their own: its base of all errors has one name in both.
@@ -74,7 +74,7 @@ def _exit_code() -> int:
     except _CommandLineError as error:
         return say(error.format_message(), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        deafen()
+        ignore_signals()
         return say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,7 +82,7 @@ def _exit_code() -> int:
     except SystemExit as error:
         return _code_of(error)
     except Exception as error:
-        return complain(error)
+        return report_error(error)
     return code if isinstance(code, int) else 0
 
 

@@ -19,7 +19,7 @@ from fatbench.cli.console import make_console
 from fatbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from fatbench.conformance.finding import Facts, Report
+    from fatbench.conformance.report import Facts, Report
 
 BROKEN = 3
 _MARKS = {"ok": "ok", "declared": "declared", "unknown": "-", "failed": "FAILED", "skipped": "-"}

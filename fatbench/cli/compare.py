@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from fatbench.cli.complaint import say
 from fatbench.cli.console import make_console
-from fatbench.cli.reading import Unread, load_all, split
+from fatbench.cli.errors import say
 from fatbench.errors import UsageError
+from fatbench.report.loading import load_runs, split_names
 
 if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` has no use for them
     from fatbench.report import regression
@@ -59,29 +59,34 @@ def compare(
 
     What cannot be read is named and left out, and the exit code is 2; with --baseline nothing may be left out.
     """
-    from fatbench.report import comparison, limits, regression
+    from fatbench.report import comparison, regression, thresholds
 
-    bounds = [limits.parse_limit(text) for text in fail_if or []]
+    bounds = [thresholds.parse_threshold(text) for text in fail_if or []]
     _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
     if paired and per_seed and format_ is Format.CSV:
         raise UsageError("a CSV holds one table: --paired or --per-seed")
-    unread = Unread(allowed=not baseline)
-    runs = load_all(files, unread)
+    left_out: list[UsageError] = []
+    runs = load_runs(files, left_out.append)
+    known = load_runs(split_names(baseline), left_out.append) if baseline else None
+    if left_out and baseline:
+        raise left_out[0]
+    for error in left_out:
+        say(f"left out: {error}", 0)
     groups = comparison.compare(runs, sort=sort, reference=reference)
     if paired:
         groups = comparison.with_pairs(groups, on)
-    checks = regression.check(runs, load_all(split(baseline), unread), bounds) if baseline else None
+    checks = None if known is None else regression.check(runs, known, bounds)
     _print(groups, format_, checks, per_seed=per_seed)
-    return _verdict(checks) if checks is not None else unread.exit_code
+    return _verdict(checks) if checks is not None else left_out[0].exit_code if left_out else 0
 
 
 def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
-    from fatbench.report import limits
+    from fatbench.report import thresholds
 
     if bounds and not baseline:
         raise UsageError("--fail-if compares with --baseline RESULT.json")
     if baseline and not bounds:
-        raise UsageError(f"--baseline needs --fail-if: {limits.GRAMMAR}")
+        raise UsageError(f"--baseline needs --fail-if: {thresholds.GRAMMAR}")
     if on and not paired:
         raise UsageError("--on names the evaluation that --paired is about: add --paired")
 

@@ -10,18 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from fatbench.cli.complaint import say
+from fatbench.cli.checkpoint_metadata import known_settings, sha256_of
 from fatbench.cli.console import make_console
-from fatbench.cli.interruption import heeding_signals, say_interrupted
-from fatbench.cli.origin import fingerprint, known_settings
-from fatbench.cli.resolve import Request, resolve
-from fatbench.cli.shown import print_result
-from fatbench.cli.strict import doubts
-from fatbench.cli.usual_eps import warn_about_eps
+from fatbench.cli.errors import say
+from fatbench.cli.interruption import cancel_on_signals, report_interrupted
+from fatbench.cli.show import print_result
+from fatbench.cli.warnings import warn_about_eps
+from fatbench.config.parsing import split_requests
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import EXTERNAL, RunSpec, build_spec
 from fatbench.errors import InvalidRunError, UsageError
-from fatbench.notation import split_requests
 from fatbench.record import Record
-from fatbench.spec import EXTERNAL, RunSpec, build_spec
+from fatbench.report.validity import reasons_to_distrust
 
 # A spec says how its weights were trained. Nobody knows it of these, and no score depends on it: the same values for
 # all, so that identical evaluations have identical ids.
@@ -105,7 +106,7 @@ def evaluate(
         "eval_engine": eval_engine,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    fixed = {"checkpoint": fingerprint(checkpoint), "normalize": None if normalize is None else _moments(normalize)}
+    fixed = {"checkpoint": sha256_of(checkpoint), "normalize": None if normalize is None else _moments(normalize)}
     settings = _settings(known_settings(checkpoint), given, checkpoint)
     _spec(settings, eval_samples, "cpu", fixed)  # answers a user's mistake before torch is imported
     from fatbench.environment import resolve_device
@@ -116,13 +117,13 @@ def evaluate(
         typer.echo(f"[{spec.model_dump_json()}]")
         return
     options = {"output": output, "force": force, "data_dir": data_dir, "download": download}
-    with heeding_signals() as signals:
+    with cancel_on_signals() as signals:
         try:
             result = _score(spec, checkpoint, quiet=quiet or json, **options)
         except KeyboardInterrupt:
-            raise typer.Exit(say_interrupted(spec, options, signals.exit_code)) from None
+            raise typer.Exit(report_interrupted(spec, options, signals.exit_code)) from None
     _print(result, output, json)
-    raise typer.Exit(_say_doubts(result) if strict else 0)
+    raise typer.Exit(_print_findings(result) if strict else 0)
 
 
 def _settings(known: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
@@ -175,9 +176,9 @@ def _print(result: Record, output: Path, json: bool) -> None:
         print_result(make_console(), result, output / f"{result.id}.json")
 
 
-def _say_doubts(result: Record) -> int:
+def _print_findings(result: Record) -> int:
     """Say why the result is not to be relied on, and return the exit code."""
-    found = doubts(result)
-    for doubt in found:
-        say(doubt, 0)
+    found = reasons_to_distrust(result)
+    for reason in found:
+        say(reason.detail, 0)
     return InvalidRunError.exit_code if found else 0

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from fatbench.cli.complaint import INTERRUPTED, say
-from fatbench.cli.entry import deafen, exit_code_of, handled
-from fatbench.cli.going_on import after_interruption
-from fatbench.spec import RunSpec
-from fatbench.stop import Stop
+from fatbench.cancellation import CancelToken
+from fatbench.cli.errors import INTERRUPTED, say
+from fatbench.cli.resume_hint import interruption_hint
+from fatbench.cli.signals import exit_code_of, handled, ignore_signals
+from fatbench.config.spec import RunSpec
 
 
-class Signals(Stop):
+class Signals(CancelToken):
     """A wish that comes by signals: the first is heeded where nothing is lost, a second one ends the run at once."""
 
     exit_code = INTERRUPTED
@@ -24,20 +24,20 @@ class Signals(Stop):
             KeyboardInterrupt: nobody looks whether the run should leave off, or it was asked to already.
         """
         self.exit_code = exit_code_of(number)
-        if self.asked or not self.heeded:
+        if self.requested or not self.polled:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
 
 @contextmanager
-def heeding_signals() -> Iterator[Signals]:
+def cancel_on_signals() -> Iterator[Signals]:
     """Let SIGINT and SIGTERM reach a run as a wish, then do what they did before; other threads get none."""
     signals = Signals()
     with handled(signals.heed):
         yield signals
 
 
-def say_interrupted(spec: RunSpec, options: Mapping[str, Any], code: int = INTERRUPTED) -> int:
-    """Print one line about the run `spec` that was interrupted, and return the exit code; see `after_interruption`."""
-    deafen()
-    return say(f"interrupted; {after_interruption(spec, options)}", code)
+def report_interrupted(spec: RunSpec, options: Mapping[str, Any], code: int = INTERRUPTED) -> int:
+    """Print one line about the run `spec` that was interrupted, and return the exit code; see `interruption_hint`."""
+    ignore_signals()
+    return say(f"interrupted; {interruption_hint(spec, options)}", code)

@@ -10,13 +10,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fatbench import data, methods, models, presets, record
-from fatbench.cli.complaint import say
+from fatbench import data, methods, models, record
 from fatbench.cli.console import make_console
-from fatbench.cli.published import range_in_words
-from fatbench.cli.shown import print_result
+from fatbench.cli.errors import say
+from fatbench.cli.show import print_result
+from fatbench.cli.warnings import range_in_words
+from fatbench.config import presets
+from fatbench.config.presets import tracks
 from fatbench.errors import UsageError
-from fatbench.presets import tracks
 
 
 class Kind(StrEnum):
@@ -42,7 +43,7 @@ def list_things(kind: Annotated[Kind, typer.Argument(help="What to list.", show_
     for name, title in described.items():
         table.add_row(name, Text(title))
     make_console().print(table)
-    for line in methods.remarks() if kind is Kind.METHODS else ():
+    for line in methods.warnings() if kind is Kind.METHODS else ():
         say(line, 0)
 
 

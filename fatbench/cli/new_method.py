@@ -11,9 +11,9 @@ def new_method(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path(),
 ) -> None:
     """Write NAME.py, a commented method that works, to start from; nothing is ever overwritten."""
-    from fatbench.conformance.beginning import begin
+    from fatbench.conformance.scaffold import scaffold
 
-    path = begin(name, output)
+    path = scaffold(name, output)
     place = str(path) if path.is_absolute() else f"./{path}"
     typer.echo(f"wrote {place}: a method that works, with comments. Make it yours, then:")
     typer.echo(f"  fatbench check-method {place}")

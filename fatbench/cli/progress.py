@@ -6,10 +6,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from fatbench.evaluation.sitting import Advance
+from fatbench.evaluation.eval_result import EvalProgress
 from fatbench.record import Probe, Record, Score
 from fatbench.runner.observer import Observer
-from fatbench.training.loop import Pulse
+from fatbench.training.loop import TrainStatus
 
 _ROOM_FOR_PROBE = 112  # columns
 
@@ -51,7 +51,7 @@ class ProgressObserver(Observer):
         if self._lines:
             self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
 
-    def remark(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Something that a person should know, quiet or not."""
         self._console.print(f"fatbench: {text}", highlight=False, soft_wrap=True)
 
@@ -71,7 +71,7 @@ class ProgressObserver(Observer):
             soft_wrap=True,
         )
 
-    def training(self, pulse: Pulse, images_per_second: float) -> None:
+    def training(self, pulse: TrainStatus, images_per_second: float) -> None:
         """Training is at `pulse`."""
         left = pulse.train_seconds * (1 - pulse.progress) / pulse.progress if pulse.progress > 0 else 0.0
         facts = f"epoch {pulse.epoch}  loss {pulse.loss:.3f}  lr {pulse.lr:.4f}  {images_per_second:,.0f} images/s"
@@ -87,11 +87,11 @@ class ProgressObserver(Observer):
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
             self._console.print(f"{self._title}: {line}  validation: {seen}", highlight=False, soft_wrap=True)
 
-    def evaluating(self, name: str, advance: Advance) -> None:
+    def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
-        left = "" if advance.seconds_left is None else f"  {_duration(advance.seconds_left)} left of it"
-        facts = f"{advance.part}{left}  {advance.done} of {advance.total} images settled"
-        self._update(f"evaluating {name}", float(advance.total), float(advance.done), facts)
+        left = "" if progress.seconds_left is None else f"  {_duration(progress.seconds_left)} left of it"
+        facts = f"{progress.part}{left}  {progress.done} of {progress.total} images settled"
+        self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts)
 
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fatbench.cli.checkpoints import EVERY_HELP, every_of
-from fatbench.cli.going_on import own_code
-from fatbench.cli.left_off import left_off, sought
-from fatbench.cli.resolve import own_source
+from fatbench.cli.checkpoints import EVERY_HELP, checkpoint_interval
+from fatbench.cli.find_run import find_run, unfinished
+from fatbench.cli.resume_hint import own_code
 from fatbench.cli.session import run_all, show_stored
+from fatbench.config.resolve import own_source
 from fatbench.errors import UsageError
 from fatbench.record import Record
 
@@ -47,19 +47,19 @@ def resume(
 
     What is trained and scored is what its record says; with other settings it is another run, of `fatbench run`.
     """
-    every = every_of(checkpoint_every)
+    interval = checkpoint_interval(checkpoint_every)
     if method and len(method) > 1:
         raise UsageError(
             f"a run has one method: --method {' and '.join(method)} are {len(method)}, leave out all but one"
         )
-    folder, run_id = sought(run, output)
-    found, replaces = left_off(folder, run_id)
+    folder, run_id = find_run(run, output)
+    found, replaces = unfinished(folder, run_id)
     if found.spec.epochs == 0:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
     if found.finished and not replaces:
         raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
     _check_code(found, {"--method": method[0] if method else None, "--model": model})
-    options = {"output": folder, "force": replaces, "resume": True, "every": every, "data_dir": data_dir}
+    options = {"output": folder, "force": replaces, "resume": True, "checkpoint_every": interval, "data_dir": data_dir}
     raise typer.Exit(
         run_all([found.spec], json=json, quiet=quiet, strict=strict, calibration_seconds=calibration, **options)
     )

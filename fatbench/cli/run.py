@@ -7,15 +7,14 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from fatbench.cli.checkpoints import EVERY_HELP, every_of
-from fatbench.cli.published import warn_about_published
-from fatbench.cli.recipes import UNIFIED
-from fatbench.cli.resolve import Request, engine_parts, resolve, validation_evaluation
+from fatbench.cli.checkpoints import EVERY_HELP, checkpoint_interval
 from fatbench.cli.session import json_list, run_all
-from fatbench.cli.usual_eps import warn_about_eps
+from fatbench.cli.warnings import warn_about_eps, warn_about_published
+from fatbench.config.parsing import split_requests
+from fatbench.config.request import UNIFIED, Request
+from fatbench.config.resolve import engine_parts, resolve, validation_evaluation
+from fatbench.config.spec import Toggle
 from fatbench.errors import UsageError
-from fatbench.notation import split_requests
-from fatbench.spec import Toggle
 
 
 def run(
@@ -145,7 +144,7 @@ def run(
         raise UsageError("--select-on says what is best: it goes with --select best")
     if epochs is not None and time_budget is not None:
         raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
-    every = every_of(checkpoint_every)
+    interval = checkpoint_interval(checkpoint_every)
     flags: dict[str, Any] = {
         "dataset": dataset,
         "model": model,
@@ -185,11 +184,11 @@ def run(
     request = Request(method or (), preset, given, set_ or (), seeds, eval_samples, recipe, parts)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
-    from fatbench.runner.requirements import refuse_contradiction
+    from fatbench.runner.requirements import check_requirable
 
     specs = resolve(request, device=resolve_device(device))
     for spec in specs:
-        refuse_contradiction(spec, parts)
+        check_requirable(spec, parts)
     for spec in {spec.eps: spec for spec in specs}.values():
         warn_about_eps(spec)
     warn_about_published(specs, request.hyper)
@@ -197,7 +196,7 @@ def run(
         typer.echo(json_list(specs))
         return
     options: dict[str, Any] = {"output": output, "force": force, "data_dir": data_dir, "download": download}
-    options |= {"calibration_seconds": calibration, "resume": resume, "every": every, "require": parts}
+    options |= {"calibration_seconds": calibration, "resume": resume, "checkpoint_every": interval, "require": parts}
     raise typer.Exit(run_all(specs, json=json, quiet=quiet, strict=strict, **options))
 
 

@@ -11,16 +11,16 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from fatbench.cli.complaint import complain, say
 from fatbench.cli.console import make_console
-from fatbench.cli.entry import deafen
-from fatbench.cli.going_on import after_failure
-from fatbench.cli.interruption import Signals, heeding_signals, say_interrupted
-from fatbench.cli.shown import print_result
-from fatbench.cli.strict import doubts
+from fatbench.cli.errors import report_error, say
+from fatbench.cli.interruption import Signals, cancel_on_signals, report_interrupted
+from fatbench.cli.resume_hint import with_resume_hint
+from fatbench.cli.show import print_result
+from fatbench.cli.signals import ignore_signals
+from fatbench.config.spec import RunSpec, short_name
 from fatbench.errors import InvalidRunError
 from fatbench.record import Record
-from fatbench.spec import RunSpec, short_name
+from fatbench.report.validity import reasons_to_distrust
 
 
 def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, **options: Any) -> int:
@@ -37,20 +37,20 @@ def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, 
         Exception: the only run there is has failed.
     """
     told = _Told(make_console(), specs, json=json, strict=strict, output=options["output"])
-    with heeding_signals() as signals:
+    with cancel_on_signals() as signals:
         for spec in specs:
             try:
-                told.result(_run_one(spec, quiet=quiet or json, stop=signals, **options))
+                told.result(_run_one(spec, quiet=quiet or json, cancel=signals, **options))
             except KeyboardInterrupt:
                 told.interrupted(spec, options, signals.exit_code)
                 break
             except Exception as error:
-                mendable = after_failure(error, spec, options)
+                mendable = with_resume_hint(error, spec, options)
                 if len(specs) == 1:
                     raise mendable  # noqa: B904 - it is the same, in other words
                 told.failed(spec, mendable)
-            if signals.asked and spec is not specs[-1]:  # this run was over, and the rest is not to begin
-                deafen()
+            if signals.requested and spec is not specs[-1]:  # this run was over, and the rest is not to begin
+                ignore_signals()
                 told.code = max(told.code, say("interrupted; the rest is not begun", signals.exit_code))
                 break
     return told.in_the_end(resumable=not options["force"])
@@ -77,23 +77,23 @@ class _Told:
         """A run has come to a result."""
         self._records.append(result)
         self._ends.append(result.status)
-        if result.status == "diverged" or (self._strict and doubts(result)):
+        if result.status == "diverged" or (self._strict and reasons_to_distrust(result)):
             self.code = max(self.code, InvalidRunError.exit_code)
         if not self._json:
             print_result(self._console, result, self._output / f"{result.id}.json")
 
     def failed(self, spec: RunSpec, error: Exception) -> None:
         """A run has failed."""
-        self.code = max(self.code, complain(error, f"{_title(spec)}: "))
+        self.code = max(self.code, report_error(error, f"{_title(spec)}: "))
         self._ends.append("failed")
 
     def interrupted(self, spec: RunSpec, options: Mapping[str, Any], code: int) -> None:
         """A run was interrupted, or what is said of its result."""
         if len(self._ends) == self._specs.index(spec):
-            self.code = max(self.code, say_interrupted(spec, options, code))
+            self.code = max(self.code, report_interrupted(spec, options, code))
             self._ends.append("interrupted")
         else:
-            deafen()
+            ignore_signals()
             self.code = max(self.code, say("interrupted", code))
 
     def in_the_end(self, *, resumable: bool = False) -> int:
@@ -108,28 +108,28 @@ class _Told:
             if resumable and "not begun" in ends:
                 say("the same command with --resume goes on, and does all the rest", 0)
         if self._strict:  # last, where whoever sees the exit code looks for its reason
-            _say_doubts(self._records)
+            _print_findings(self._records)
         return self.code
 
 
-def _run_one(spec: RunSpec, *, quiet: bool, stop: Signals, **options: Any) -> Record:
+def _run_one(spec: RunSpec, *, quiet: bool, cancel: Signals, **options: Any) -> Record:
     from fatbench import runner
     from fatbench.cli.progress import ProgressObserver
 
     # What a user's own method or model prints is no result: stdout is for records and panels.
     with redirect_stdout(sys.stderr), ProgressObserver(make_console(stderr=True), _title(spec), quiet) as observer:
-        return runner.run(spec, observer=observer, stop=stop, **options)
+        return runner.run(spec, observer=observer, cancel=cancel, **options)
 
 
 def _title(spec: RunSpec) -> str:
     return f"{short_name(spec.method)} seed {spec.seed}"
 
 
-def _say_doubts(records: Sequence[Record]) -> None:
+def _print_findings(records: Sequence[Record]) -> None:
     """Say why results are not to be relied on."""
     for result in records:
-        for doubt in doubts(result):
-            typer.echo(f"fatbench: {_title(result.spec)}: {doubt}", err=True)
+        for reason in reasons_to_distrust(result):
+            typer.echo(f"fatbench: {_title(result.spec)}: {reason.detail}", err=True)
 
 
 def _say_ends(specs: Sequence[RunSpec], ends: Sequence[str]) -> None:
@@ -141,7 +141,7 @@ def _say_ends(specs: Sequence[RunSpec], ends: Sequence[str]) -> None:
 
 def _print_comparison(console: Console, records: list[Record], output: Path) -> None:
     from fatbench.report import comparison, render
-    from fatbench.report.loaded import Run
+    from fatbench.report.run import Run
 
     runs = [Run(result, output / f"{result.id}.json") for result in records]
     for table in render.tables(comparison.compare(runs, sort=None, reference=None)):

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench.cli.console import make_console
-from fatbench.cli.resolve import Request, engine_parts, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import engine_parts, resolve
+from fatbench.config.spec import RunSpec, Toggle, short_name
 from fatbench.record import Environment
-from fatbench.spec import RunSpec, Toggle, short_name
 
 if TYPE_CHECKING:
     from fatbench.runner.timing import Estimate, StepTime

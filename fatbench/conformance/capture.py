@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fatbench.conformance.finding import Verdict, declared, failed, ok
-from fatbench.conformance.guard import fault
-from fatbench.conformance.stage import batches
-from fatbench.conformance.subject import Subject
+from fatbench.conformance.case import Case
+from fatbench.conformance.report import Verdict, declared, failed, ok
+from fatbench.conformance.sandbox import describe_error
+from fatbench.conformance.toy_problem import batches
 
 _aten = torch.ops.aten
 # A number that the host reads; sizes that depend on values; decompositions and draws that check themselves
@@ -23,7 +23,7 @@ _VERDICTS = (
 _WAITING = frozenset(f"{_READS} {_SIZES} {_VERDICTS}".split())
 _HOST_CALLS = {"item", "cpu", "tolist", "numpy", "cuda", "nonzero"}
 _HOST_DRAWS = re.compile(r"(random|(np|numpy)\.random)\.\w+$")
-_MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.view", "fatbench.methods")
+_MET = ("fatbench.interface", "fatbench.ops", "fatbench.threat", "fatbench.crop_flip", "fatbench.methods")
 
 
 class _WaitsError(Exception):
@@ -59,23 +59,23 @@ def _lacks_a_size(packet: Any, args: Any, named: Any) -> bool:
     return False
 
 
-def captures(subject: Subject) -> Verdict:
+def captures(case: Case) -> Verdict:
     """Nothing in an update waits for the device or branches on what a graph would freeze, unless that is declared."""
-    why_not = subject.description.not_capturable
+    why_not = case.description.not_capturable
     if why_not:
         return declared(f"no: {why_not}")
     remedy = "do without, or declare NOT_CAPTURABLE with the reason"
-    found = host_calls(subject.description.source)
+    found = host_calls(case.description.source)
     if found:
         return failed(f"{found[0]}: {remedy}")
-    model, ctx = subject.stage.model().double(), subject.stage.context()
-    for batch in batches(subject.stage, ctx):
+    model, ctx = case.problem.model().double(), case.problem.context()
+    for batch in batches(case.problem, ctx):
         try:
             with WaitsForNothing():  # type: ignore[no-untyped-call]
-                for loss in subject.method(model, batch, ctx):
+                for loss in case.method(model, batch, ctx):
                     loss.backward()  # type: ignore[no-untyped-call]
         except _WaitsError as error:
-            return failed(f"{fault(error, subject.description.path)}: {remedy}".replace("_WaitsError ", ""))
+            return failed(f"{describe_error(error, case.description.path)}: {remedy}".replace("_WaitsError ", ""))
     return ok("as far as a CPU can tell")
 
 
@@ -94,10 +94,10 @@ def host_calls(source: str) -> list[str]:
     return found
 
 
-def stays_in_bounds(subject: Subject) -> Verdict:
+def stays_in_bounds(case: Case) -> Verdict:
     """It imports nothing of fatbench that lies around its arguments: trainer, data and models."""
-    in_package = bool(subject.description.module)
-    for node in ast.walk(ast.parse(subject.description.source)):
+    in_package = bool(case.description.module)
+    for node in ast.walk(ast.parse(case.description.source)):
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
         if isinstance(node, ast.ImportFrom) and node.level and not in_package:

@@ -8,19 +8,19 @@ import torch
 from fatbench import methods
 from fatbench.conformance.capture import captures, stays_in_bounds
 from fatbench.conformance.card import declares_batch_norm, declares_passes, is_a_card
+from fatbench.conformance.case import Case
 from fatbench.conformance.counted import facts
-from fatbench.conformance.finding import Facts, Finding, Report, Verdict, failed
-from fatbench.conformance.guard import fault, guarded
-from fatbench.conformance.leaving import keeps_batch, keeps_modes, keeps_weights
-from fatbench.conformance.outliving import keeps_buffers_in_place, repeats, repeats_first_loss, resumes
-from fatbench.conformance.reach import stays
+from fatbench.conformance.report import Facts, Finding, Report, Verdict, failed
 from fatbench.conformance.running import runs, trains
-from fatbench.conformance.subject import Subject
-from fatbench.conformance.variety import augmented, bf16, channels, channels_last, odd_batches, two_classes
-from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.conformance.sandbox import describe_error, sandboxed
+from fatbench.conformance.shapes_dtypes import augmented, bf16, channels, channels_last, odd_batches, two_classes
+from fatbench.conformance.side_effects import keeps_batch, keeps_modes, keeps_weights
+from fatbench.conformance.state import keeps_buffers_in_place, repeats, repeats_first_loss, resumes
+from fatbench.conformance.threat_bounds import stays
+from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.methods import Method
 
-Check = Callable[[Subject], Verdict]
+Check = Callable[[Case], Verdict]
 CHECKS: dict[str, Check] = {
     "runs": runs,
     "losses": trains,
@@ -53,43 +53,43 @@ def check(name: str) -> Report:
     Raises:
         UsageError: there is no such method, or its file does not import.
     """
-    method = guarded(methods.load(name))
+    method = sandboxed(methods.load(name))
     norms, registered = method.description.norms, method.description.path.parent == methods.FOLDER
     findings: list[Finding] = []
     for title, look in CHECKS.items():
         if findings and findings[0].status == "failed":
             findings.append(Finding(title, "skipped", "it does not run"))
         else:
-            findings.append(_worst(title, look, [Subject(method, norm, registered) for norm in norms]))
+            findings.append(_worst(title, look, [Case(method, norm, registered) for norm in norms]))
     return Report(method.name, tuple(findings), _facts(method) if findings[0].status != "failed" else None)
 
 
 def _facts(method: Method) -> Facts | None:
-    with suppress(Exception), _in_peace():  # the check of passes has said why
+    with suppress(Exception), _isolated():  # the check of passes has said why
         return facts(method)
     return None
 
 
-def _worst(title: str, look: Check, subjects: list[Subject]) -> Finding:
+def _worst(title: str, look: Check, cases: list[Case]) -> Finding:
     """The finding of the first norm in which the check fails, or else of the last."""
-    for subject in subjects:
-        verdict = _verdict(look, subject)
+    for case in cases:
+        verdict = _verdict(look, case)
         if verdict.status == "failed":
-            where = f"{subject.norm}: " if len(subjects) > 1 else ""
+            where = f"{case.norm}: " if len(cases) > 1 else ""
             return Finding(title, "failed", f"{where}{verdict.detail}")
     return Finding(title, verdict.status, verdict.detail)
 
 
-def _verdict(look: Check, subject: Subject) -> Verdict:
-    with _in_peace():
+def _verdict(look: Check, case: Case) -> Verdict:
+    with _isolated():
         try:
-            return look(subject)
+            return look(case)
         except (Exception, SystemExit) as error:  # anyone's method may raise anything
-            return failed(fault(error, subject.description.path))
+            return failed(describe_error(error, case.description.path))
 
 
 @contextmanager
-def _in_peace() -> Iterator[None]:
+def _isolated() -> Iterator[None]:
     """Random numbers that are always the same, and of which nobody else hears."""
-    with isolated_randomness(_SEED, torch.device("cpu")):
+    with isolated_rng(_SEED, torch.device("cpu")):
         yield

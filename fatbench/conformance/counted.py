@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from fatbench.conformance.declared import Cost
-from fatbench.conformance.finding import Facts
-from fatbench.conformance.stage import Stage, batches
+from fatbench.conformance.report import Facts
+from fatbench.conformance.toy_problem import ToyProblem, batches
 from fatbench.interface import Batch, Context
 from fatbench.methods import Description, Method
 from fatbench.training.passes import count_passes
 
 # Batches as large as they usually are, of images so small that this takes no time: passes do not depend on their size
-_USUAL = Stage(channels=3, classes=10, batch_size=128, num_train=131)
-_CIFAR10 = Stage(channels=3, classes=10, side=32, pad=4, flip=True)
+_USUAL = ToyProblem(channels=3, classes=10, batch_size=128, num_train=131)
+_CIFAR10 = ToyProblem(channels=3, classes=10, side=32, pad=4, flip=True)
 _EXCEPTIONS = ("LEAVES_BOX", "TRAINS_OUTSIDE", "NOT_CAPTURABLE", "NOT_COMPILABLE")
 
 
@@ -46,10 +46,10 @@ def images() -> int:
 
 def counted(method: Method, norm: str) -> tuple[Cost, int]:
     """Return the cost of one optimiser step, and steps per batch."""
-    stage, statistics = replace(_USUAL, norm=norm), _Statistics()
-    model = stage.model()
+    problem, statistics = replace(_USUAL, norm=norm), _Statistics()
+    model = problem.model()
     statistics.watch(next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)))
-    found = count_passes(model, method, *_first(stage))
+    found = count_passes(model, method, *_first(problem))
     shared = images() * found.updates
     passes = {name: samples / shared for name, samples in found.passes.model_dump().items()}
     return Cost(**passes, batch_norm_updates=statistics.moves / found.updates), found.updates
@@ -57,16 +57,16 @@ def counted(method: Method, norm: str) -> tuple[Cost, int]:
 
 def kept(method: Method, norm: str) -> int:
     """Return the bytes that are kept for each training image, 3x32x32 with the usual frame for its crops."""
-    stage = replace(_CIFAR10, norm=norm)
-    batch, ctx = _first(stage)
-    count_passes(stage.model(), method, batch, ctx)
+    problem = replace(_CIFAR10, norm=norm)
+    batch, ctx = _first(problem)
+    count_passes(problem.model(), method, batch, ctx)
     buffers = ctx.buffers.values()
     return sum(buffer.nbytes for buffer in buffers if buffer.ndim and len(buffer) == ctx.num_train) // ctx.num_train
 
 
-def _first(stage: Stage) -> tuple[Batch, Context]:
-    ctx = stage.context()
-    return next(batches(stage, ctx, dtype=torch.float32)), ctx
+def _first(problem: ToyProblem) -> tuple[Batch, Context]:
+    ctx = problem.context()
+    return next(batches(problem, ctx, dtype=torch.float32)), ctx
 
 
 def facts(method: Method) -> Facts:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from fatbench.conformance.stage import EPS
+from fatbench.conformance.toy_problem import EPS
 from fatbench.data.loader import Loader, to_float
 from fatbench.interface import Batch, Context
 from fatbench.methods import Method
@@ -36,7 +36,7 @@ def learnt(method: Method, norm: str) -> float:
 def _batches(loader: Loader, ctx: Context) -> Iterator[Batch]:
     for number in range(BATCHES):
         plan = loader.plan(number)
-        ctx.view = loader.view(plan)
+        ctx.crop_flip = loader.crop_flip(plan)
         ctx.step.fill_(number)
         ctx.progress.fill_(number / BATCHES)
         yield loader.gather(plan)

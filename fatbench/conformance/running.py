@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from fatbench.conformance.finding import Verdict, failed, ok
-from fatbench.conformance.stage import BATCHES
-from fatbench.conformance.subject import Subject
+from fatbench.conformance.case import Case
+from fatbench.conformance.report import Verdict, failed, ok
+from fatbench.conformance.toy_problem import BATCHES
 
 
-def runs(subject: Subject) -> Verdict:
+def runs(case: Case) -> Verdict:
     """It yields losses for every batch, and no end of them for none; by any word that it may be told."""
     numbers = []
-    for variant in subject.variants():
-        ctx, counts = subject.stage.context(), dict.fromkeys(range(BATCHES), 0)
-        for _, loss in subject.losses(subject.stage.model().double(), ctx, variant):
+    for variant in case.variants():
+        ctx, counts = case.problem.context(), dict.fromkeys(range(BATCHES), 0)
+        for _, loss in case.losses(case.problem.model().double(), ctx, variant):
             wrong = _unfit(loss)
             if wrong:
                 return failed(wrong)
@@ -35,11 +35,11 @@ def _unfit(loss: object) -> str:
     return ""
 
 
-def trains(subject: Subject) -> Verdict:
+def trains(case: Case) -> Verdict:
     """Every loss is finite, and has a gradient for every weight."""
-    model = subject.stage.model().double()
+    model = case.problem.model().double()
     names = [name for name, _ in model.named_parameters()]
-    for number, (_, loss) in enumerate(subject.losses(model)):
+    for number, (_, loss) in enumerate(case.losses(model)):
         if not bool(loss.isfinite()):
             return failed(
                 f"loss number {number} is {loss.item():g}: look for a division by zero, a logarithm or a root"

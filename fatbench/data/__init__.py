@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fatbench.config.spec import short_name
 from fatbench.errors import ResourceError, UsageError
-from fatbench.regular import is_folder, is_there
-from fatbench.spec import short_name
+from fatbench.io.safe_read import is_directory, path_exists
 
 if TYPE_CHECKING:
     from fatbench.data.arrays import Arrays
@@ -86,7 +86,7 @@ def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays
 
 def _read_path(dataset: str) -> Arrays:
     path = Path(dataset).expanduser()
-    if is_folder(path):
+    if is_directory(path):
         from fatbench.data.folder import read_folder
 
         return read_folder(path)
@@ -95,6 +95,6 @@ def _read_path(dataset: str) -> Arrays:
 
         return read_npz(path)
     if "/" in dataset or os.sep in dataset:
-        found = "is neither an .npz file nor a folder" if is_there(path) else "does not exist"
+        found = "is neither an .npz file nor a folder" if path_exists(path) else "does not exist"
         raise UsageError(f"{dataset} {found}: a dataset is one of {', '.join(names())}, or {_OWN}")
     raise UsageError(f"no dataset '{dataset}': there are {', '.join(names())}, or {_OWN}")

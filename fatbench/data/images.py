@@ -13,7 +13,7 @@ from PIL import Image
 
 from fatbench.data.arrays import check_size
 from fatbench.errors import FatbenchError, UsageError
-from fatbench.regular import open_regular
+from fatbench.io.safe_read import open_file
 
 Mode = Literal["L", "RGB"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -69,7 +69,7 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
             if image.mode not in _MODES:
                 raise UsageError(f"{path} has pixels of mode {image.mode}; save it with 8 bits per channel")
             yield image

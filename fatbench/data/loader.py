@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fatbench.crop_flip import CropFlip
 from fatbench.errors import UsageError
 from fatbench.interface import Batch
-from fatbench.view import View
 
 
 class Plan(NamedTuple):
@@ -83,10 +83,10 @@ class Loader:
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         return Plan(*(values[part] for values in self._plan_of(epoch)))
 
-    def view(self, plan: Plan) -> View:
+    def crop_flip(self, plan: Plan) -> CropFlip:
         """How the images of the batch that `plan` asks for are cropped and mirrored."""
         top, left = (plan.top, plan.left) if self.pad else (None, None)
-        return View(self.pad, top, left, plan.flip if self.flip else None)
+        return CropFlip(self.pad, top, left, plan.flip if self.flip else None)
 
     def gather(self, plan: Plan) -> Batch:
         """The batch that `plan` asks for."""
@@ -102,7 +102,7 @@ class Loader:
     def _augmented(self, plan: Plan) -> Tensor:
         """Crop and mirror in one gather: for every pixel of the result, where it lies in the padded image."""
         device = self._x.device
-        down, across = self.view(plan).places(self._height, self._width, plan.rows)
+        down, across = self.crop_flip(plan).places(self._height, self._width, plan.rows)
         channels = torch.arange(self._x.shape[1], device=device)
         rows = plan.rows[:, None, None, None]
         return self._x[rows, channels[None, :, None, None], down[:, None, :, None], across[:, None, None, :]]

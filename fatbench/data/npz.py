@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fatbench.data.arrays import KEYS, LARGEST, Arrays, check
 from fatbench.errors import UsageError
-from fatbench.npz import read_arrays
+from fatbench.io.npz import read_arrays
 
 
 def read_npz(path: Path) -> Arrays:

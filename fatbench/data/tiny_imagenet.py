@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from fatbench.data.arrays import Arrays, check
 from fatbench.data.images import decode, list_images
 from fatbench.errors import ResourceError, UsageError
-from fatbench.regular import read_regular
+from fatbench.io.safe_read import read_file
 
 _FOLDER = "tiny-imagenet-200"
 _SIZE = (64, 64)
@@ -52,4 +52,4 @@ def _read(folder: Path) -> Arrays:
 
 
 def _text(path: Path) -> str:
-    return read_regular(path, 2**24).decode("utf-8")
+    return read_file(path, 2**24).decode("utf-8")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fatbench.evaluation.constraints import check_attack
-from fatbench.evaluation.portion import Logits, parted
+from fatbench.evaluation.microbatch import Logits, in_chunks
 from fatbench.ops import input_gradient_with
 from fatbench.threat import Ball
 
@@ -45,10 +45,10 @@ def survives_pgd(
     Each restart starts at a random point of the ball; an image that has fallen once is attacked no more, so the result
     is the worst case over all points that the attack visited. `at_once` images go through the model together.
     """
-    standing = parted(at_once, partial(is_correct, model), x, y)
+    standing = in_chunks(at_once, partial(is_correct, model), x, y)
     for _ in range(restarts):
         start = ball.project(x + ball.sample(x), x)  # for all: an image's noise depends on no other image's fate
-        standing = parted(at_once, partial(_survives_restart, model, ball, steps), start, x, y, standing)
+        standing = in_chunks(at_once, partial(_survives_restart, model, ball, steps), start, x, y, standing)
     return standing
 
 

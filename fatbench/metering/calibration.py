@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fatbench.spec import Precision
+from fatbench.config.spec import Precision
 
 _SIZES = {"cpu": (512, 1024, 2048), "mps": (1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
 _SEARCH = 0.4  # of the time, to find the best size

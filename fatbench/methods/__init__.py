@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from fatbench.errors import UsageError
-from fatbench.methods._brought import brought
+from fatbench.methods._entry_points import installed_methods
 from fatbench.methods._hyper import Value
 from fatbench.methods._source import Description, read
 from fatbench.user_code import run_file
@@ -55,7 +55,7 @@ class Method:
 def names() -> list[str]:
     """Return the registered methods' names, sorted: fatbench's own, and those that installed packages bring."""
     own = built_in()
-    return sorted([*own, *brought(own)[0]])
+    return sorted([*own, *installed_methods(own)[0]])
 
 
 def built_in() -> list[str]:
@@ -63,9 +63,9 @@ def built_in() -> list[str]:
     return sorted(path.stem.replace("_", "-") for path in FOLDER.glob("[a-z]*.py"))
 
 
-def remarks() -> list[str]:
+def warnings() -> list[str]:
     """Return a line for each method of an installed package that is passed over, as another has its name."""
-    return brought(built_in())[1]
+    return installed_methods(built_in())[1]
 
 
 def describe(name: str) -> Description:
@@ -81,7 +81,7 @@ def describe(name: str) -> Description:
     own = built_in()
     if name in own:
         return read(FOLDER / f"{name.replace('-', '_')}.py")
-    others = brought(own)[0]
+    others = installed_methods(own)[0]
     if name not in others:
         raise UsageError(
             f"no method '{name}': there are {', '.join(sorted([*own, *others]))}, or the path of a .py file"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.errors import UsageError
+from fatbench.io.safe_read import read_file
 from fatbench.methods._hyper import Hyperparameter, Value, fits, hyperparameters, literal, parse
-from fatbench.regular import read_regular
 
 _LARGEST = 2**24  # bytes
 _GIVEN = ["model", "batch", "ctx"]
@@ -115,7 +115,7 @@ def read(path: Path, function: str | None = None) -> Description:
         UsageError: the file cannot be read, or does not hold a method.
     """
     try:
-        source = read_regular(path, _LARGEST).decode("utf-8")
+        source = read_file(path, _LARGEST).decode("utf-8")
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too deeply nested
         raise UsageError(f"{path} is not valid Python: {error}") from None

@@ -44,12 +44,12 @@ def atta(
         perturbation, theirs is the perturbed image.
     """
     x, y, ids = batch
-    frame = F.pad(x, (ctx.view.pad,) * 4)
+    frame = F.pad(x, (ctx.crop_flip.pad,) * 4)
     offsets = ctx.buffer("offsets", like=frame, rows=ctx.num_train)  # in units of eps, where bfloat16 has a 1 as well
     born, period = ctx.buffer("born", like=ids, rows=ctx.num_train), ctx.period(reset, x)
     fresh = (born[ids] < period).view(-1, 1, 1, 1)
     offset = torch.where(fresh, noise * torch.randn_like(frame), offsets[ids].to(x))
-    x_adv = x + ctx.ball.eps * ctx.view.crop(offset)
+    x_adv = x + ctx.ball.eps * ctx.crop_flip.crop(offset)
 
     def harm(z: Tensor) -> Tensor:
         return F.cross_entropy(model(z), y, reduction="sum")
@@ -63,5 +63,5 @@ def atta(
     else:
         logits = model(x)
         yield F.cross_entropy(logits, y, label_smoothing=ctx.smoothing) + beta * kl(logits, model(x_adv)).mean()
-    offsets[ids] = ctx.view.paste((x_adv - x) / ctx.ball.eps, offset).to(offsets)
+    offsets[ids] = ctx.crop_flip.paste((x_adv - x) / ctx.ball.eps, offset).to(offsets)
     born[ids] = period

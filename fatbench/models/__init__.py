@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fatbench.config.spec import Precision
 from fatbench.errors import UsageError
-from fatbench.spec import Precision
 
 if TYPE_CHECKING:
     from fatbench.models.classifier import Classifier

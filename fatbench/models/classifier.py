@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fatbench.spec import Precision
+from fatbench.config.spec import Precision
 
 _HALVES = (torch.float16, torch.bfloat16)
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fatbench.errors import UsageError
+from fatbench.io.safe_read import is_directory, read_file
 from fatbench.models import LARGEST
-from fatbench.regular import is_folder, read_regular
 
 # Where training scripts put a state dict beside an optimiser's state and counters, the plain weights before averages.
 _ENTRIES = (
@@ -79,9 +79,9 @@ def _tensors(found: object) -> dict[str, Tensor]:
 
 
 def _content(path: Path) -> bytes:
-    if is_folder(path):
+    if is_directory(path):
         raise UsageError(f"{path} is a folder: give the file of the weights, such as {path / 'model.safetensors'}")
-    content = read_regular(path, LARGEST)
+    content = read_file(path, LARGEST)
     if not content:
         raise UsageError(f"{path} is empty: {_AGAIN}")
     if content[:256].lstrip().startswith(b"<"):

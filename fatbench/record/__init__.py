@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from fatbench.atomic import write_atomically
+from fatbench.config.spec import RunSpec, first_problem
 from fatbench.errors import UsageError
+from fatbench.io.atomic import write_atomically
+from fatbench.io.safe_read import read_file
 from fatbench.record.parts import (
     Budget,
     Compute,
@@ -34,8 +36,6 @@ from fatbench.record.parts import (
     Throughput,
     Timing,
 )
-from fatbench.regular import read_regular
-from fatbench.spec import RunSpec, first_problem
 
 __all__ = [
     "PROTOCOL",
@@ -143,7 +143,7 @@ def load(path: Path) -> Record:
     Raises:
         UsageError: the file is missing, unreadable, or not a fatbench record; the line says which.
     """
-    content = read_regular(path, _LARGEST)
+    content = read_file(path, _LARGEST)
     try:
         return Record.model_validate_json(content)
     except ValidationError as error:

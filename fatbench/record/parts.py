@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fatbench.spec import Hyper
+from fatbench.config.spec import Hyper
 
 LARGEST = 2**63 - 1  # what a table's 64-bit column holds
 Count = Annotated[int, Field(ge=0, le=LARGEST)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fatbench.atomic import write_atomically
 from fatbench.errors import UsageError
-from fatbench.npz import read_arrays
+from fatbench.io.atomic import write_atomically
+from fatbench.io.npz import read_arrays
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fatbench.record import Record, Score
-from fatbench.report import doubts
+from fatbench.report import validity
 from fatbench.report.configuration import Configuration, names
-from fatbench.report.loaded import Run
-from fatbench.report.plain import plain
+from fatbench.report.plain_text import plain
+from fatbench.report.run import Run, in_words
 from fatbench.statistics import deviation, mean, student, wilson
 
 
@@ -51,7 +51,7 @@ class Row:
     seeds: tuple[int, ...]
     statuses: dict[str, int]  # status -> runs
     events: dict[str, int]  # kind of event -> runs in which it happened; what the status says is left out
-    doubts: dict[str, int]  # reason not to rely on the scores -> runs
+    findings: dict[str, int]  # reason not to rely on the scores -> runs
     selections: dict[str, int]  # which weights were scored, where not the last -> runs
     train_seconds: Spread | None
     scores: dict[str, Accuracy]
@@ -85,9 +85,9 @@ def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> 
         ids=tuple(record.id for record in records),
         seeds=tuple(record.spec.seed for record in records),
         statuses=dict(sorted(Counter(run.status for run in runs).items())),
-        events=_count(records, doubts.events),
-        doubts=_count(records, doubts.doubts),
-        selections=_count(records, doubts.selection),
+        events=_count(records, validity.events),
+        findings=_count(records, validity.findings),
+        selections=_count(records, validity.selection),
         train_seconds=Spread(mean(timed), deviation(timed), len(timed)) if timed else None,
         scores={name: _accuracy([record.scores[name] for record in scored if name in record.scores]) for name in found},
     )
@@ -96,6 +96,17 @@ def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> 
 def seed_rows(row: Row) -> list[Row]:
     """Return a row for each of the seeds of `row`."""
     return [aggregate(f"· seed {run.record.spec.seed}", row.configuration, [run]) for run in row.runs]
+
+
+def status(row: Row) -> str:
+    """Return how the runs of a row ended, as "2 of 3 seeds valid, 1 diverged", and what else to know of them."""
+    runs = len(row.seeds)
+    ends = [] if runs == 1 or row.finished == runs else [f"{row.finished} of {runs} seeds valid"]
+    kinds = {in_words(kind): n for kind, n in row.statuses.items() if kind != "finished"}
+    ends += [kind if runs == 1 else f"{n} {kind}" for kind, n in kinds.items()]
+    events = [kind if runs == 1 else f"{count} of {runs} {kind}" for kind, count in row.events.items()]
+    rest = (row.findings | row.selections).items()
+    return ", ".join([*ends, *events, *(kind if n == runs else f"{kind} ({n} of {runs})" for kind, n in rest)])
 
 
 def _count(records: Sequence[Record], look: Callable[[Record], set[str]]) -> dict[str, int]:

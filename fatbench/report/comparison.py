@@ -5,15 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from fatbench.config.parsing import PGD, parse_evaluation
 from fatbench.errors import UsageError
-from fatbench.notation import PGD, parse_evaluation
 from fatbench.record import Record
 from fatbench.report.aggregate import Row, aggregate
 from fatbench.report.configuration import Value, configuration, labels
-from fatbench.report.loaded import Run, run_of
-from fatbench.report.marks import marked
-from fatbench.report.pairs import Pair, pairs_of
-from fatbench.report.plain import plain
+from fatbench.report.pairs import Pair, pairs_of, with_marks
+from fatbench.report.plain_text import plain
+from fatbench.report.run import Run, run_of
 from fatbench.report.setting import Setting, settings_of
 
 _LISTED = 12  # names in a message
@@ -98,7 +97,9 @@ def _group(setting: Setting, members: Sequence[Run], reference: str | None) -> G
 
 def _finished(group: Group) -> Group:
     """Return the group with the marks that its rows earned."""
-    rows, notes = marked(group.rows, next(reversed(group.evaluations), None), timed=group.setting.epochs is not None)
+    rows, notes = with_marks(
+        group.rows, next(reversed(group.evaluations), None), timed=group.setting.epochs is not None
+    )
     return replace(group, rows=tuple(rows), notes=(*group.notes, *notes))
 
 

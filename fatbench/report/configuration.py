@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from fatbench.config.spec import EXTERNAL, short_name
 from fatbench.record import Record
-from fatbench.report.plain import plain
-from fatbench.spec import EXTERNAL, short_name
+from fatbench.report.plain_text import plain
 
 Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
@@ -44,7 +44,7 @@ def configuration(record: Record) -> Configuration:
         if isinstance(value, dict):
             found |= {f"{field}.{name}": value[name] for name in sorted(value)}
         else:
-            found[field] = _joined(value) if isinstance(value, tuple) else value
+            found[field] = _concatenated(value) if isinstance(value, tuple) else value
     if spec.method != EXTERNAL:  # its checkpoint is in the spec
         found["source"] = record.method.sha256
     return found
@@ -70,7 +70,7 @@ def names(one: Configuration) -> tuple[str, str]:
     return short_name(str(one["method"])), short_name(str(one["model"]))
 
 
-def _joined(value: tuple[object, ...]) -> str:
+def _concatenated(value: tuple[object, ...]) -> str:
     """The text of a tuple, or of a tuple of tuples of numbers."""
     return ";".join(",".join(map(str, one)) for one in value if isinstance(one, tuple)) or ",".join(map(str, value))
 

@@ -1,6 +1,6 @@
 """Numbers and names as people write them: formatted here, once, from the raw numbers of records."""
 
-from fatbench.report.plain import plain
+from fatbench.report.plain_text import plain
 
 NONE = "-"
 _UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fatbench.errors import UsageError
 from fatbench.record import Record
 from fatbench.record.samples import NOT_EVALUATED, STANDING, Outcome, Samples, load_samples
-from fatbench.report.loaded import Run
+from fatbench.report.run import Run
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from fatbench.report.aggregate import Row
-from fatbench.report.cells import status
-from fatbench.report.counterparts import apart, counterparts
-from fatbench.report.doubts import NOISY
+from fatbench.config.spec import short_name
+from fatbench.errors import UsageError
+from fatbench.report.aggregate import Row, aggregate, status
+from fatbench.report.comparison import one_per_seed
+from fatbench.report.configuration import Configuration, Value, configuration, labels
 from fatbench.report.formats import duration, evaluation_title, percent, sample_size
-from fatbench.report.limits import TIME, Limit
-from fatbench.report.loaded import Run
+from fatbench.report.run import Run
+from fatbench.report.setting import Setting, settings_of
+from fatbench.report.thresholds import TIME, Threshold
+from fatbench.report.validity import NOISY
 
 Outcome = Literal["ok", "FAIL", "skipped"]
 
@@ -26,7 +29,7 @@ class Check:
     """What became of one metric of one row since the baseline."""
 
     outcome: Outcome
-    limit: Limit
+    limit: Threshold
     row: str
     baseline: float | None = None
     new: float | None = None
@@ -48,7 +51,7 @@ class Check:
         return f"{self.outcome:7} {title} of {self.row}{numbers}{change} (limit {self.limit}){why}"
 
 
-def check(new: Sequence[Run], baseline: Sequence[Run], limits: Sequence[Limit]) -> list[Check]:
+def check(new: Sequence[Run], baseline: Sequence[Run], limits: Sequence[Threshold]) -> list[Check]:
     """Return a check per limit and row: rows compare where setting and configuration agree, but for changed code.
 
     A row of the baseline that is missing now, whose runs now fail, or of which a valid seed is missing or invalid now,
@@ -74,18 +77,20 @@ def raw(checks: Iterable[Check]) -> list[dict[str, Any]]:
     return [vars(one) | {"metric": one.limit.metric, "limit": str(one.limit)} for one in checks]
 
 
-def _checks(new: Sequence[Run], baseline: Sequence[Run], limit: Limit) -> list[Check]:
-    ours, theirs = counterparts(new, baseline, limit.metric)
+def _checks(new: Sequence[Run], baseline: Sequence[Run], limit: Threshold) -> list[Check]:
+    ours, theirs = match_rows(new, baseline, limit.metric)
     shared = [key for key in theirs if key in ours]
     found = [_compared(theirs[key], ours[key], limit) for key in shared]
-    found += [_check("skipped", row, limit, why=apart(key, theirs)) for key, row in ours.items() if key not in theirs]
+    found += [
+        _check("skipped", row, limit, why=why_unmatched(key, theirs)) for key, row in ours.items() if key not in theirs
+    ]
     missing = [row for key, row in theirs.items() if key not in ours]
     if shared:
         found += [_check("FAIL", row, limit, why="in the baseline, but not among the new results") for row in missing]
     return found
 
 
-def _compared(before: Row, after: Row, limit: Limit) -> Check:
+def _compared(before: Row, after: Row, limit: Threshold) -> Check:
     """A row that both have: a failure beyond the limit, or where only the new one has no number or has lost seeds."""
     old, new = _metric(before, limit.metric), _metric(after, limit.metric)
     if old is None:
@@ -127,7 +132,7 @@ def _metric(row: Row, metric: str) -> _Measured | None:
 def _check(
     outcome: Outcome,
     row: Row,
-    limit: Limit,
+    limit: Threshold,
     baseline: _Measured | None = None,
     new: _Measured | None = None,
     change: float | None = None,
@@ -152,3 +157,66 @@ def _value(metric: str, value: float | None, images: tuple[int, int] | None) -> 
         return "nothing"
     seen = f" ({sample_size(*images)})" if images else ""
     return duration(value) if metric == TIME else f"{percent(value)}%{seen}"
+
+
+_SOURCES = ("source", "model_source")  # code that has changed since is what a baseline is for
+Key = tuple[Setting, tuple[tuple[str, Value], ...]]
+
+
+def match_rows(new: Sequence[Run], baseline: Sequence[Run], metric: str) -> tuple[dict[Key, Row], dict[Key, Row]]:
+    """Return the rows of both sides by what must agree for `metric` to compare, named by what sets them apart.
+
+    Raises:
+        UsageError: one side holds two versions of a row.
+    """
+    both = [*new, *baseline]
+    settings = settings_of([run.record for run in both])  # together: a run that failed early joins its baseline
+    whole = [configuration(run.record) for run in both]
+    parts = [_what_counts(one, metric) for one in whole]
+    keys = [(setting, tuple(sorted(part.items()))) for setting, part in zip(settings, parts, strict=True)]
+    unique = list(dict.fromkeys(keys))
+    names = dict(zip(unique, labels([dict(key[1]) for key in unique]), strict=True))
+    sides: list[dict[Key, Row]] = []
+    for side in (range(len(new)), range(len(new), len(both))):
+        found: dict[Key, dict[tuple[Value, ...], list[Run]]] = {}
+        for k in side:
+            found.setdefault(keys[k], {}).setdefault(_code(whole[k]), []).append(both[k])
+        sides.append({key: _row(names[key], key[0], list(variants.values())) for key, variants in found.items()})
+    return sides[0], sides[1]
+
+
+def why_unmatched(key: Key, theirs: Iterable[Key]) -> str:
+    """Return why a row has no counterpart in the baseline: what sets it apart from its nearest one there."""
+    alike = [vars(setting) for setting, content in theirs if content == key[1]]
+    ours = vars(key[0])
+    named = [name for name in ours if name not in ("epochs", "budget_seconds")]  # "budget" says the same
+    differing = [[name for name in named if other[name] != ours[name]] for other in alike]
+    nearest = min(differing, key=len, default=[])
+    return f"in the baseline with another {', '.join(nearest)}" if nearest else "not in the baseline"
+
+
+def _row(label: str, setting: Setting, variants: Sequence[Sequence[Run]]) -> Row:
+    record = variants[0][0].record
+    where = f"{setting.dataset}, {setting.norm} eps {setting.eps}, {setting.budget}"
+    name = f"{label} on {short_name(record.spec.model)}, {where}"
+    if len(variants) > 1:
+        raise UsageError(
+            f"{len(variants)} versions of {name} in one set of files, by their code: compare one at a time"
+        )
+    return aggregate(name, configuration(record), one_per_seed(variants[0]))
+
+
+def _code(one: Configuration) -> tuple[Value, ...]:
+    return tuple(one.get(field) for field in _SOURCES)
+
+
+def _what_counts(one: Configuration, metric: str) -> Configuration:
+    """What must agree for a metric to compare: the code may differ, and so may what is evaluated besides."""
+    if metric == TIME:
+        return {key: value for key, value in one.items() if key not in _SOURCES and not key.startswith("eval")}
+    others = (f"evaluations.{metric}", f"eval_precision.{metric}")
+    return {
+        key: value
+        for key, value in one.items()
+        if key not in _SOURCES and (not key.startswith(("evaluations.", "eval_precision.")) or key in others)
+    }

@@ -4,8 +4,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from fatbench.config.spec import EXTERNAL, short_name
 from fatbench.record import Record
-from fatbench.spec import EXTERNAL, short_name
 
 _UNKNOWN_AT_FIRST = ("data_sha256", "subset", "device", "threads", "tf32")  # None until the run has got that far
 

@@ -5,27 +5,24 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from fatbench.cancellation import CancelToken
+from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval
+from fatbench.config.spec import RunSpec, Toggle
 from fatbench.environment import is_out_of_memory
-from fatbench.every import EVERY_EPOCH, Every
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
-from fatbench.runner.bench import Bench, set_up
-from fatbench.runner.claiming import claim
-from fatbench.runner.fitting import fit
-from fatbench.runner.grading import grade, grade_last
-from fatbench.runner.journal import Journal, failures_recorded, open_journal
+from fatbench.runner.checkpoint import Checkpoint
+from fatbench.runner.checkpointing import Checkpointer
+from fatbench.runner.claim import claim_run
+from fatbench.runner.evaluate import check_contract, score, score_last
 from fatbench.runner.memory import evaluation_memory_explained, training_memory_explained
 from fatbench.runner.observer import Observer
-from fatbench.runner.recovering import put_record_back
-from fatbench.runner.requirements import check_required, refuse_contradiction
-from fatbench.runner.resuming import check_places, look_for_another, usable_states
-from fatbench.runner.saved import Saved
-from fatbench.runner.saving import Saver
-from fatbench.runner.scoring import look_for_breaches
-from fatbench.runner.stored import trained_journal
+from fatbench.runner.record_writer import RecordWriter, begin_run, failures_recorded
+from fatbench.runner.requirements import check_requirable, check_required
+from fatbench.runner.resume import check_places, find_similar_run, load_trained, restore_record, usable_checkpoints
+from fatbench.runner.setup import RunContext, set_up
 from fatbench.runner.threads import sensible_threads, threads
-from fatbench.spec import RunSpec, Toggle
-from fatbench.stop import Stop
+from fatbench.runner.train import train_model
 
 
 def run(
@@ -36,9 +33,9 @@ def run(
     download: bool = False,
     force: bool = False,
     resume: bool = False,
-    every: Every = EVERY_EPOCH,
+    checkpoint_every: CheckpointInterval = EVERY_EPOCH,
     require: Sequence[Toggle] = (),
-    stop: Stop | None = None,
+    cancel: CancelToken | None = None,
     calibration_seconds: float = 5.0,
     observer: Observer | None = None,
 ) -> Record:
@@ -61,23 +58,23 @@ def run(
         FatbenchError: the run cannot be set up, is being run by another process, or fails on the way; with `resume`,
             what is stored is of another spec.
         KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted". It is
-            Interrupted if `stop` asked for that, and the state has been kept.
+            Interrupted if `cancel` asked for that, and the state has been kept.
     """
     observer = observer or Observer()
-    refuse_contradiction(spec, require)
+    check_requirable(spec, require)
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
-        bench = set_up(spec, data_dir, download)
+        context = set_up(spec, data_dir, download)
     if resume:
-        put_record_back(output, spec.id, observer)
-    intent = _Intent(force, resume, every, require, stop or Stop())
-    method = bench.method.description.sha256
+        restore_record(output, spec.id, observer)
+    intent = _Intent(force, resume, checkpoint_every, require, cancel or CancelToken())
+    method = context.method.description.sha256
     with (
-        threads(spec.threads or sensible_threads(bench)),
-        claim(bench, method, output, force=force, resume=resume) as known,
+        threads(spec.threads or sensible_threads(context)),
+        claim_run(context, method, output, force=force, resume=resume) as known,
     ):
         if known is None:
-            return _run(bench, output, observer, calibration_seconds, intent)
+            return _run(context, output, observer, calibration_seconds, intent)
         check_required(known.engine, require)
         observer.reused(known)
         return known
@@ -88,79 +85,79 @@ class _Intent(NamedTuple):
 
     force: bool
     resume: bool
-    every: Every
+    checkpoint_every: CheckpointInterval
     require: Sequence[Toggle]
-    stop: Stop
+    cancel: CancelToken
 
 
 class _Beginning(NamedTuple):
     """Where a run begins: with the evaluation of what is trained, with a state, or at the very beginning."""
 
-    trained: Journal | None
-    states: Iterable[Saved]  # the newest first; none: at the beginning
+    trained: RecordWriter | None
+    states: Iterable[Checkpoint]  # the newest first; none: at the beginning
     idle_steps: int  # of a state that is there, and is not gone on from
 
 
-def _run(bench: Bench, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
-    check_places(bench.spec, output)
-    trained, states, idle_steps = _beginning(bench, output, observer, intent)
-    journal = trained or open_journal(bench, output)
-    with failures_recorded(journal):
-        saver = Saver(journal, intent.every, intent.stop, idle_steps)
-        for breach in look_for_breaches(bench):  # before hours of training, not after
-            observer.remark(f"{breach.code}: {breach.detail}")
+def _run(context: RunContext, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
+    check_places(context.spec, output)
+    trained, states, idle_steps = _beginning(context, output, observer, intent)
+    writer = trained or begin_run(context, output)
+    with failures_recorded(writer):
+        checkpointer = Checkpointer(writer, intent.checkpoint_every, intent.cancel, idle_steps)
+        for finding in check_contract(context):  # before hours of training, not after
+            observer.warning(f"{finding.code}: {finding.detail}")
         if trained is not None:
-            observer.resumed(journal.record)
+            observer.resumed(writer.record)
         else:
             if not (states or idle_steps):
-                saver.discard()  # what is there is of no use
-            with training_memory_explained(bench.spec, bench):
-                fit(bench, journal, observer, saver, states, intent.require)
-        healthy = journal.record.budget.stopped_by != "diverged"
+                checkpointer.discard()  # what is there is of no use
+            with training_memory_explained(context.spec, context):
+                train_model(context, writer, observer, checkpointer, states, intent.require)
+        healthy = writer.record.budget.stopped_by != "diverged"
         if healthy:
-            with evaluation_memory_explained(bench.spec):
-                grade(bench, journal, observer)
-                grade_last(bench, journal, observer)
-            _calibrate(bench, journal, observer, calibration_seconds)
-        journal.close("finished" if healthy else "diverged")
-    saver.discard()
-    return journal.record
+            with evaluation_memory_explained(context.spec):
+                score(context, writer, observer)
+                score_last(context, writer, observer)
+            _calibrate(context, writer, observer, calibration_seconds)
+        writer.close("finished" if healthy else "diverged")
+    checkpointer.discard()
+    return writer.record
 
 
-def _beginning(bench: Bench, output: Path, observer: Observer, intent: _Intent) -> _Beginning:
+def _beginning(context: RunContext, output: Path, observer: Observer, intent: _Intent) -> _Beginning:
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
     if intent.force and not intent.resume:
         return _Beginning(None, (), 0)
-    trained, damage = trained_journal(bench, output, force=intent.force, require=intent.require)
+    trained, damage = load_trained(context, output, force=intent.force, require=intent.require)
     if trained is not None:
         return _Beginning(trained, (), 0)
     if damage:
-        observer.remark(f"{damage}: it is trained again")
-    states = usable_states(bench, output, observer, wanted=intent.resume and not damage)
+        observer.warning(f"{damage}: it is trained again")
+    states = usable_checkpoints(context, output, observer, wanted=intent.resume and not damage)
     newest = next(states, None)
     if newest is None:
         if intent.resume:
-            look_for_another(bench.spec, output, observer)
-            observer.remark("no state to go on from: starts at the beginning")
+            find_similar_run(context.spec, output, observer)
+            observer.warning("no state to go on from: starts at the beginning")
         return _Beginning(None, (), 0)
     if intent.resume or damage:
         return _Beginning(None, chain([newest], states), 0)
-    observer.remark(f"starts anew; --resume would go on from step {newest.steps} of an earlier process")
+    observer.warning(f"starts anew; --resume would go on from step {newest.steps} of an earlier process")
     return _Beginning(None, (), newest.steps)
 
 
-def _calibrate(bench: Bench, journal: Journal, observer: Observer, seconds: float) -> None:
+def _calibrate(context: RunContext, writer: RecordWriter, observer: Observer, seconds: float) -> None:
     """Say how much of what the device can do the training made use of; `seconds` are spent on that, or none."""
-    compute = journal.record.compute
+    compute = writer.record.compute
     if not seconds or compute is None:
         return
     observer.stage("calibrating")
     try:
-        with bench.clock.phase("calibration"):
-            peak = peak_flops(bench.device, bench.spec.precision, seconds)
+        with context.clock.phase("calibration"):
+            peak = peak_flops(context.device, context.spec.precision, seconds)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return  # a full device is no reason to lose a result
     found = {"peak_flops_per_second": peak, "mfu": compute.flops_per_second / peak}
-    journal.note(compute=compute.model_copy(update=found))
+    writer.note(compute=compute.model_copy(update=found))

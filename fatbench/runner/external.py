@@ -5,20 +5,20 @@ from pathlib import Path
 import torch
 
 from fatbench import data, models
+from fatbench.config.spec import EXTERNAL, RunSpec
 from fatbench.errors import UsageError
-from fatbench.evaluation.measuring import seed_everything
+from fatbench.evaluation.eval_mode import seed_everything
 from fatbench.models.matching import put_in
 from fatbench.models.weights import Weights, read_weights
 from fatbench.record import Finding, MethodInfo, Record
-from fatbench.runner.bench import Candidate
-from fatbench.runner.claiming import claim
-from fatbench.runner.grading import grade
-from fatbench.runner.journal import begin_journal, failures_recorded
+from fatbench.runner.claim import claim_run
+from fatbench.runner.evaluate import score
 from fatbench.runner.memory import evaluation_memory_explained
 from fatbench.runner.observer import Observer
-from fatbench.runner.stored import stopped_journal
+from fatbench.runner.record_writer import begin_record, failures_recorded
+from fatbench.runner.resume import load_stopped
+from fatbench.runner.setup import EvalContext
 from fatbench.runner.threads import sensible_threads, threads
-from fatbench.spec import EXTERNAL, RunSpec
 from fatbench.threat import make_ball
 from fatbench.training.clock import Clock
 
@@ -45,30 +45,32 @@ def evaluate(
     observer = observer or Observer()
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
-        candidate, doubts = _set_up(spec, checkpoint, data_dir, download)
-    for doubt in doubts:
-        observer.remark(doubt.detail)
+        context, findings = _set_up(spec, checkpoint, data_dir, download)
+    for finding in findings:
+        observer.warning(finding.detail)
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with (
-        threads(spec.threads or sensible_threads(candidate)),
-        claim(candidate, method.sha256, output, force=force) as known,
+        threads(spec.threads or sensible_threads(context)),
+        claim_run(context, method.sha256, output, force=force) as known,
     ):
         if known is not None:
             observer.reused(known)
             return known
-        stopped = None if force else stopped_journal(candidate, method.sha256, output)
-        journal = stopped or begin_journal(candidate, method, output)
+        stopped = None if force else load_stopped(context, method.sha256, output)
+        writer = stopped or begin_record(context, method, output)
         if stopped:
-            candidate.clock.carry(dict(stopped.record.timing))
+            context.clock.carry(dict(stopped.record.timing))
             budget = stopped.record.budget.model_copy(update={"stopped_by": None})
-            journal.note(status="running", error=None, budget=budget)
-        with failures_recorded(journal), evaluation_memory_explained(spec):
-            grade(candidate, journal, observer, doubts)
-            journal.close("finished")
-    return journal.record
+            writer.note(status="running", error=None, budget=budget)
+        with failures_recorded(writer), evaluation_memory_explained(spec):
+            score(context, writer, observer, findings)
+            writer.close("finished")
+    return writer.record
 
 
-def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool) -> tuple[Candidate, list[Finding]]:
+def _set_up(
+    spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool
+) -> tuple[EvalContext, list[Finding]]:
     """The weights in their network, with the data; and what makes one doubt that they are the ones that were meant."""
     device = torch.device(spec.device)
     clock = Clock(device)
@@ -83,7 +85,7 @@ def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bo
         own = put_in(model, weights.tensors, f"{checkpoint} does not fit --model {spec.model}")
         if own and spec.normalize is not None:
             raise UsageError(f"{checkpoint} brings its own normalisation: leave out --normalize")
-        candidate = Candidate(
+        context = EvalContext(
             spec=spec,
             dataset=dataset.to(device),
             model=model.to(device),
@@ -91,7 +93,7 @@ def _set_up(spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bo
             device=device,
             clock=clock,
         )
-        return candidate, _several(weights, checkpoint)
+        return context, _several(weights, checkpoint)
 
 
 def _several(weights: Weights, checkpoint: Path) -> list[Finding]:

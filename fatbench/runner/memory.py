@@ -5,15 +5,16 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fatbench.environment import is_out_of_memory
+from fatbench.config.spec import RunSpec
+from fatbench.environment import is_out_of_memory, release_memory
 from fatbench.errors import ResourceError
-from fatbench.runner.room import fitting_batch_size
-from fatbench.spec import RunSpec
+from fatbench.runner.setup import RunContext
 
 if TYPE_CHECKING:
-    from fatbench.runner.bench import Bench
+    from fatbench.runner.setup import RunContext
 
 
 def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
@@ -22,7 +23,7 @@ def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
 
 
 @contextmanager
-def training_memory_explained(spec: RunSpec, bench: Bench | None = None) -> Iterator[None]:
+def training_memory_explained(spec: RunSpec, context: RunContext | None = None) -> Iterator[None]:
     """Name the batch size of training where memory ends inside, and one that fits; it is tried where there is a bench.
 
     What was trained inside is gone then.
@@ -34,13 +35,13 @@ def training_memory_explained(spec: RunSpec, bench: Bench | None = None) -> Iter
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the tensors for which there was no room
-        raise ResourceError(f"out of memory {what}: {_remedy(spec, bench)}") from None
+        raise ResourceError(f"out of memory {what}: {_remedy(spec, context)}") from None
 
 
-def _remedy(spec: RunSpec, bench: Bench | None) -> str:
-    if bench is None:
+def _remedy(spec: RunSpec, context: RunContext | None) -> str:
+    if context is None:
         return f"try {max(spec.batch_size // 2, 2)}"
-    fitting = fitting_batch_size(bench)
+    fitting = fitting_batch_size(context)
     if fitting is None:
         return "no smaller one fits either; take a smaller --model or another --device"
     return f"{fitting} fits here (one batch of it was tried)"
@@ -62,3 +63,33 @@ def _explained(what: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise ResourceError(f"out of memory {what}") from None
         raise
+
+
+_SMALLEST = 2  # images: batch norm needs more than one
+
+
+def fitting_batch_size(context: RunContext) -> int | None:
+    """Return the first of half, a quarter, ... of the batch size with which one batch can be trained on; None: none.
+
+    The model of the bench, and its method's generators, are not what they were afterwards.
+    """
+    size = context.spec.batch_size // 2
+    while size >= _SMALLEST:
+        release_memory(context.device)
+        if _fits(context, size):
+            return size
+        size //= 2
+    return None
+
+
+def _fits(context: RunContext, size: int) -> bool:
+    smaller = context.spec.model_copy(update={"batch_size": size})
+    trial = replace(context, spec=smaller, loader=context.loader.resized(size))
+    context.model.zero_grad(set_to_none=True)
+    try:
+        trial.training().step_through_batch()
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return False
+        raise
+    return True

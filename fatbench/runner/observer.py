@@ -1,8 +1,8 @@
 """Whoever watches a run."""
 
-from fatbench.evaluation.sitting import Advance
+from fatbench.evaluation.eval_result import EvalProgress
 from fatbench.record import Probe, Record, Score
-from fatbench.training.loop import Pulse
+from fatbench.training.loop import TrainStatus
 
 
 class Observer:
@@ -11,7 +11,7 @@ class Observer:
     def stage(self, name: str) -> None:
         """A new stage has begun."""
 
-    def remark(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Something that a person should know before the result."""
 
     def reused(self, record: Record) -> None:
@@ -20,13 +20,13 @@ class Observer:
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: it is scored to the end."""
 
-    def training(self, pulse: Pulse, images_per_second: float) -> None:
+    def training(self, pulse: TrainStatus, images_per_second: float) -> None:
         """Training is at `pulse`; called about once a second, on the clock."""
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""
 
-    def evaluating(self, name: str, advance: Advance) -> None:
+    def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
 
     def scored(self, name: str, score: Score) -> None:

@@ -14,7 +14,7 @@ _FALL = Fraction(15, 100)  # of the validation images, below the best so far
 _WIDER = Fraction(10, 100)  # likewise: so much more must PGD have fallen than FGSM
 
 
-class Sentinel:
+class OverfittingDetector:
     """Hears every probe of a run, and tells when the model has overfitted."""
 
     def __init__(self) -> None:

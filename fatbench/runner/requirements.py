@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from fatbench import methods
+from fatbench.config.spec import RunSpec, Toggle
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import EngineInfo
-from fatbench.spec import RunSpec, Toggle
 
 _NEED_GPU = ("graph", "cudnn-benchmark", "pad-stem")
 
 
-def refuse_contradiction(spec: RunSpec, require: Sequence[Toggle]) -> None:
+def check_requirable(spec: RunSpec, require: Sequence[Toggle]) -> None:
     """Return if the parts `require` can be in force at all, as far as the spec tells.
 
     Raises:

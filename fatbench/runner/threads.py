@@ -7,7 +7,7 @@ import torch
 
 from fatbench.metering.flops import counted_flops
 from fatbench.ops import evaluating
-from fatbench.runner.bench import Candidate
+from fatbench.runner.setup import EvalContext
 
 _TINY = 1e9  # FLOPs of a batch's forward; below it threads wait for each other longer than they compute
 
@@ -24,10 +24,10 @@ def threads(number: int | None) -> Iterator[None]:
 
 
 @torch.no_grad()
-def sensible_threads(candidate: Candidate) -> int | None:
+def sensible_threads(context: EvalContext) -> int | None:
     """Return 1 where a CPU would only lose time on threads, None where torch's own choice stands."""
-    if candidate.device.type != "cpu":
+    if context.device.type != "cpu":
         return None
-    with evaluating(candidate.model), counted_flops() as forward:
-        candidate.model(torch.zeros(1, *candidate.dataset.shape))
-    return 1 if forward.total * candidate.spec.batch_size < _TINY else None
+    with evaluating(context.model), counted_flops() as forward:
+        context.model(torch.zeros(1, *context.dataset.shape))
+    return 1 if forward.total * context.spec.batch_size < _TINY else None

@@ -13,13 +13,13 @@ from statistics import median
 
 import torch
 
-from fatbench.evaluation.measuring import isolated_randomness
-from fatbench.runner.bench import set_up
-from fatbench.runner.faults import own_faults_named
+from fatbench.config.spec import RunSpec, Toggle
+from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.runner.memory import training_memory_explained
-from fatbench.runner.requirements import check_required, refuse_contradiction
+from fatbench.runner.requirements import check_requirable, check_required
+from fatbench.runner.setup import set_up
 from fatbench.runner.threads import sensible_threads, threads
-from fatbench.spec import RunSpec, Toggle
+from fatbench.runner.user_errors import user_errors_named
 from fatbench.training.clock import synchronize
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes
@@ -78,7 +78,7 @@ class Contender:
 
     def elapsed(self, batches: int, now: Callable[[], float] = time.perf_counter) -> float:
         """Train on so many batches, wait for the device, and return how far the clock `now` went."""
-        explained = own_faults_named(self.spec), training_memory_explained(self.spec)
+        explained = user_errors_named(self.spec), training_memory_explained(self.spec)
         with threads(self.threads), fast_kernels(self.spec), explained[0], explained[1]:
             synchronize(self.device)
             started = now()
@@ -124,17 +124,17 @@ def contend(
         FatbenchError: it cannot be set up, its method breaks the contract, or a part of the engine in `require` is not
             in force.
     """
-    refuse_contradiction(spec, require)
-    with threads(spec.threads), own_faults_named(spec), training_memory_explained(spec):
-        bench = set_up(spec, data_dir, download)
-        number = spec.threads or sensible_threads(bench) or torch.get_num_threads()
-        with threads(number), fast_kernels(spec), isolated_randomness(spec.seed, bench.device):
-            cost = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context())
-            training = bench.training()  # measures the first convolution, by the kernels that a run would have
+    check_requirable(spec, require)
+    with threads(spec.threads), user_errors_named(spec), training_memory_explained(spec):
+        context = set_up(spec, data_dir, download)
+        number = spec.threads or sensible_threads(context) or torch.get_num_threads()
+        with threads(number), fast_kernels(spec), isolated_rng(spec.seed, context.device):
+            cost = count_passes(context.model, context.method, context.loader.batch(0), context.method_context())
+            training = context.training()  # measures the first convolution, by the kernels that a run would have
             check_required(prepare(training, cost.updates, spec), require)
     images = spec.batch_size * cost.updates
     passes = {name: samples / images for name, samples in cost.passes.model_dump().items()}
-    return Contender(spec, bench.device, training, number, passes, cost.updates)
+    return Contender(spec, context.device, training, number, passes, cost.updates)
 
 
 def time_methods(

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fatbench.config.spec import RunSpec
 from fatbench.data.loader import Loader
 from fatbench.ops import evaluating
-from fatbench.spec import RunSpec
 
 
 class WeightAverage:
@@ -48,17 +48,17 @@ class WeightAverage:
             self._approach(1 / self._taken)
 
     @contextmanager
-    def worn(self, loader: Loader) -> Iterator[None]:
+    def swapped_in(self, loader: Loader) -> Iterator[None]:
         """Let the model have the average inside, if there is one yet, and its own weights and statistics afterwards."""
         tensors = [*self._parameters, *self._model.buffers()]
         own = [tensor.detach().clone() for tensor in tensors]
-        self.put_on(loader)
+        self.swap_in(loader)
         try:
             yield
         finally:
             _copy(own, tensors)
 
-    def put_on(self, loader: Loader) -> None:
+    def swap_in(self, loader: Loader) -> None:
         """Let the model have the average, if there is one yet."""
         if not self._taken.item():
             return

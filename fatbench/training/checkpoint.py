@@ -9,10 +9,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from fatbench.atomic import write_atomically
 from fatbench.errors import UsageError
+from fatbench.io.atomic import write_atomically
+from fatbench.io.safe_read import read_file
 from fatbench.models import LARGEST
-from fatbench.regular import read_regular
 
 FILE = "model.safetensors"
 LAST_FILE = "last.safetensors"
@@ -44,7 +44,7 @@ def load_weights(model: nn.Module, path: Path, run_id: str, sha256: str | None =
         UsageError: the file cannot be read, is not as it was written, or is of another run or model.
     """
     try:
-        content = read_regular(path, LARGEST)
+        content = read_file(path, LARGEST)
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError("it is not as it was written")
         weights, metadata = tensors_in(content)

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from fatbench.config.spec import Schedule
 from fatbench.data.loader import Loader, Plan
 from fatbench.errors import InvalidRunError
 from fatbench.interface import Context
 from fatbench.methods import Method
-from fatbench.spec import Schedule
 from fatbench.training.averaging import WeightAverage
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CapturedBatch
-from fatbench.training.engine.pacer import Pacer
+from fatbench.training.engine.throttle import Throttle
 from fatbench.training.schedule import fraction_of_peak
 
 _RECENT = 5  # batches, by whose median the next one's time is judged
@@ -33,7 +33,7 @@ Enough = Literal["target", "overfitting"]
 
 
 @dataclass(frozen=True)
-class Pulse:
+class TrainStatus:
     """Where training stands, for whoever watches or keeps a history."""
 
     steps: int
@@ -58,7 +58,7 @@ class Training:
     peak_lr: float
     budget: Budget
     clock: Clock
-    pacer: Pacer | None = None  # the fast engine's: time is told without waiting for the device
+    throttle: Throttle | None = None  # the fast engine's: time is told without waiting for the device
     average: WeightAverage | None = None  # to be scored in place of the last weights
     captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
     milestones: tuple[float, ...] = (0.5, 0.75)  # of a piecewise schedule, fractions of the budget
@@ -76,8 +76,8 @@ class Training:
 
     def run(
         self,
-        watch: Callable[[Pulse], None],
-        end_epoch: Callable[[Pulse], Enough | None],
+        watch: Callable[[TrainStatus], None],
+        end_epoch: Callable[[TrainStatus], Enough | None],
         after_batch: Callable[[], None] = lambda: None,
     ) -> StoppedBy:
         """Train until the budget is spent, the end of an epoch was enough or the run has diverged, and return which.
@@ -97,8 +97,8 @@ class Training:
 
     def _run(
         self,
-        watch: Callable[[Pulse], None],
-        end_epoch: Callable[[Pulse], Enough | None],
+        watch: Callable[[TrainStatus], None],
+        end_epoch: Callable[[TrainStatus], Enough | None],
         after_batch: Callable[[], None],
     ) -> StoppedBy:
         watched = time.perf_counter()
@@ -118,7 +118,7 @@ class Training:
         return self.budget.kind
 
     def _look(
-        self, watch: Callable[[Pulse], None], end_epoch: Callable[[Pulse], Enough | None] | None
+        self, watch: Callable[[TrainStatus], None], end_epoch: Callable[[TrainStatus], Enough | None] | None
     ) -> StoppedBy | None:
         """Tell those who watch where training stands, and return why it ends here, or None."""
         pulse = self.pulse()
@@ -134,13 +134,13 @@ class Training:
         with self.clock.phase("probe"):
             return end_epoch(pulse)
 
-    def pulse(self) -> Pulse:
+    def pulse(self) -> TrainStatus:
         """Where training stands now; waits for the device."""
         seconds = self.clock.seconds("train")
-        if self.pacer is not None:
-            self.pacer.rest()
+        if self.throttle is not None:
+            self.throttle.reset()
         progress = self.budget.progress(self.steps, seconds)
-        return Pulse(
+        return TrainStatus(
             steps=self.steps,
             batches=self.batches,
             epoch=self._epoch,
@@ -152,7 +152,7 @@ class Training:
 
     def scored_weights(self) -> AbstractContextManager[None]:
         """Let the model have the weights that are to be scored inside: their average, where one is taken."""
-        return nullcontext() if self.average is None else self.average.worn(self.loader)
+        return nullcontext() if self.average is None else self.average.swapped_in(self.loader)
 
     @property
     def counters(self) -> tuple[int, int, int]:
@@ -181,8 +181,8 @@ class Training:
                     self._set_pace()
         if self.steps == before:
             raise InvalidRunError(f"{self.method.name} yields no loss for batch {self.batches - 1}: it would never end")
-        if self.pacer is not None:
-            self.pacer.lap()
+        if self.throttle is not None:
+            self.throttle.batch_queued()
             self._advance()  # what is in flight has become known
 
     def work(self, plan: Plan, pace: Tensor) -> None:
@@ -215,7 +215,7 @@ class Training:
 
     def _updates(self, plan: Plan) -> Generator[None]:
         """Take the optimiser steps that the method makes of the batch that `plan` asks for, one at a time."""
-        self.ctx.view = self.loader.view(plan)
+        self.ctx.crop_flip = self.loader.crop_flip(plan)
         losses = self.method(self.model, self.loader.gather(plan), self.ctx)
         stepped = False
         try:
@@ -251,10 +251,10 @@ class Training:
 
     def _seconds_spent(self) -> float:
         """Training seconds when all that is queued will be done: a reading, or with a pacer a close estimate."""
-        if self.pacer is None:
+        if self.throttle is None:
             return self.clock.seconds("train")
         seconds = self.clock.seconds("train", wait=False)
-        return seconds + self.pacer.in_flight * seconds / max(self.batches - self.pacer.in_flight, 1)
+        return seconds + self.throttle.in_flight * seconds / max(self.batches - self.throttle.in_flight, 1)
 
     def _outlook(self, steps: int) -> list[tuple[float, float]]:
         """Progress and learning rate at each of the coming steps; within a batch time is taken to run evenly."""

@@ -8,10 +8,10 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from fatbench.config.spec import RunSpec, Toggle
 from fatbench.environment import PeakMemory, is_out_of_memory
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
-from fatbench.spec import RunSpec, Toggle
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.capture import CannotCaptureError, CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fatbench.spec import Schedule
+from fatbench.config.spec import Schedule
 
 
 def piecewise(progress: float, milestones: Sequence[float] = (0.5, 0.75)) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fatbench.errors import UsageError
-from fatbench.training.generators import generators, set_generators
+from fatbench.rng import rng_state, set_rng_state
 from fatbench.training.loop import Training
 
 _MODEL, _BUFFER, _SLOT, _AVERAGE, _GENERATOR = "model ", "buffer ", "optimizer ", "average ", "generator "
@@ -14,7 +14,7 @@ _COUNTERS, _LOSS = "counters", "loss"
 _MOST = 10**12  # steps: what is computed from them stays within 64 bits
 
 
-def state_of(training: Training) -> dict[str, Tensor]:
+def training_state(training: Training) -> dict[str, Tensor]:
     """Return copies, in main memory, of what the training is now: between two batches, so no method is half-way.
 
     Weights, the model's buffers, the optimiser's and the method's state, counters, the loss since the last epoch ended,
@@ -24,14 +24,14 @@ def state_of(training: Training) -> dict[str, Tensor]:
     found |= {f"{_BUFFER}{name}": tensor for name, tensor in training.ctx.buffers.items()}
     found |= {f"{_SLOT}{name}": tensor for name, tensor in _slots(training).items()}
     found |= {f"{_AVERAGE}{name}": tensor for name, tensor in _average(training).items()}
-    found |= {f"{_GENERATOR}{name}": tensor for name, tensor in generators(training.ctx.step.device).items()}
+    found |= {f"{_GENERATOR}{name}": tensor for name, tensor in rng_state(training.ctx.step.device).items()}
     found |= {_COUNTERS: torch.tensor(training.counters), _LOSS: training.loss_sum}
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in found.items()}
 
 
 @torch.no_grad()
 def restore(training: Training, state: dict[str, Tensor]) -> None:
-    """Make a training that is set up alike, and prepared, what `state_of` returned of another: wholly or not at all.
+    """Restore what `training_state` returned into a training that was set up and prepared alike: all of it or nothing.
 
     Tensors are changed in place: a captured graph, or copies of weights, may know them. A state may be anybody's, so
     all of it is looked at before anything is changed.
@@ -48,7 +48,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
         check_alike(_average(training), _part(state, _AVERAGE))
         check_alike({_LOSS: training.loss_sum}, {_LOSS: state[_LOSS]})
         counters = _counters(training, state)
-        set_generators(_part(state, _GENERATOR), device)
+        set_rng_state(_part(state, _GENERATOR), device)
     except (KeyError, IndexError, ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise UsageError(f"the state is of another training ({error})") from None
     _fill(_model(training), _part(state, _MODEL))

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fatbench.errors import UsageError
 from fatbench.interface import Batch, Context, Losses
 from fatbench.methods import Method
-from fatbench.ops import Tape, in_input_gradient, on_tape, weights_constant
-from fatbench.training.generators import generators, set_generators
+from fatbench.ops import AttackReplay, in_input_gradient, replaying_attacks, weights_constant
+from fatbench.rng import rng_state, set_rng_state
 
 _WHY_NOT_CAPTURABLE = "--awp takes each loss twice, with the random numbers of the first time"
 
@@ -33,12 +33,12 @@ def perturbed(method: Method, gamma: float) -> Method:
 
     def losses(model: nn.Module, batch: Batch, ctx: Context, **hyper: Any) -> Losses:
         device = batch.x.device
-        tape = Tape(lambda: generators(device), lambda state: set_generators(state, device))
-        moved = _moved(_directions(_rehearsal(method, model, batch, ctx, tape), model), gamma)
-        tape.play()
-        again = method(_OnTape(model, tape), batch, ctx)
+        replay = AttackReplay(lambda: rng_state(device), lambda state: set_rng_state(state, device))
+        moved = _moved(_directions(_rehearsal(method, model, batch, ctx, replay), model), gamma)
+        replay.replay()
+        again = method(_Replayed(model, replay), batch, ctx)
         try:
-            with on_tape(tape):
+            with replaying_attacks(replay):
                 loss = next(again)
             yield loss
         finally:  # the trainer may end here, between the last step of its budget and what follows it
@@ -50,10 +50,10 @@ def perturbed(method: Method, gamma: float) -> Method:
     return replace(method, description=replace(method.description, constants=constants), function=losses)
 
 
-def _rehearsal(method: Method, model: nn.Module, batch: Batch, ctx: Context, tape: Tape) -> Tensor:
-    """Return the loss at the weights as they are, the attack's input gradients recorded on `tape`."""
-    with on_tape(tape):
-        return next(method(_OnTape(model, tape), batch, ctx))
+def _rehearsal(method: Method, model: nn.Module, batch: Batch, ctx: Context, replay: AttackReplay) -> Tensor:
+    """Return the loss at the weights as they are, the attack's input gradients recorded on `replay`."""
+    with replaying_attacks(replay):
+        return next(method(_Replayed(model, replay), batch, ctx))
 
 
 def _directions(loss: Tensor, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -80,28 +80,28 @@ def _move_back(moved: list[tuple[Tensor, Tensor]]) -> None:
         weight.sub_(offset)
 
 
-class _OnTape(nn.Module):
+class _Replayed(nn.Module):
     """The model, asked the first time what its answers to an attack are, which stand the second time.
 
     An attack is what runs where nobody wants gradients of weights. The first time, the rest leaves batch norm's running
     statistics alone.
     """
 
-    def __init__(self, model: nn.Module, tape: Tape) -> None:
+    def __init__(self, model: nn.Module, replay: AttackReplay) -> None:
         super().__init__()
-        self.model, self._tape = model, tape
+        self.model, self._replay = model, replay
         self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) logits of the model."""
-        if weights_constant() and not in_input_gradient() and self._tape.played:
-            found: Tensor = self._tape.next()
+        if weights_constant() and not in_input_gradient() and self._replay.replaying:
+            found: Tensor = self._replay.next()
             return found
-        first_loss = not weights_constant() and not self._tape.played
+        first_loss = not weights_constant() and not self._replay.replaying
         with _without_statistics(self.model) if first_loss else nullcontext():
             logits: Tensor = self.model(x)
         if weights_constant() and not in_input_gradient():
-            self._tape.note(logits)
+            self._replay.record(logits)
         return logits
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fatbench import data, methods, models, presets
+from fatbench import data, methods, models
+from fatbench.config import presets
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]

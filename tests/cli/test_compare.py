@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fatbench.lock import locked
+from fatbench.io.lock import locked
 from fatbench.record import load, save
-from fatbench.record.places import STATE
-from fatbench.report import loaded
+from fatbench.record.paths import STATE
+from fatbench.report import run as run_module
 from tests.report.records import doubtful, record, run, score, standing
 
 from .conftest import Said
@@ -214,7 +214,7 @@ def test_locks_are_asked_for_of_running_runs_only(
     fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(loaded, "is_held", lambda _folder, run_id: asked.append(run_id) or True)
+    monkeypatch.setattr(run_module, "is_held", lambda _folder, run_id: asked.append(run_id) or True)
     for seed, status in enumerate(("finished", "failed", "interrupted", "diverged", "running")):
         put(tmp_path / "r", seed=seed, status=status)
     fatbench("compare", "r")

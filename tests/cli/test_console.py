@@ -51,7 +51,7 @@ def test_names_and_texts_are_printed_as_they_stand(fatbench: Fatbench, tmp_path:
 
 def test_remarks_and_titles_too(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressObserver(make_console(), "[red]:smile:") as observer:
-        observer.remark("kept in :fire: [bold]")
+        observer.warning("kept in :fire: [bold]")
         observer.stage("setting up")
     assert capsys.readouterr().out.splitlines() == ["fatbench: kept in :fire: [bold]", "[red]:smile:: setting up"]
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
+from fatbench.config.spec import Toggle
 from fatbench.record import load
-from fatbench.spec import Toggle
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from fatbench import runner
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
 from fatbench.errors import ResourceError
-from fatbench.evaluation.autoattack import whole
-from fatbench.evaluation.autoattack.course import Course, load_course, save_course
-from fatbench.evaluation.scores import Exam
+from fatbench.evaluation.autoattack.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Record, load
 from fatbench.record.samples import load_samples
-from fatbench.runner import claiming, replacing
+from fatbench.runner import claim
 from tests.cli.conftest import Said
 
 Fatbench = Callable[..., Said]
@@ -287,7 +287,7 @@ def test_ctrl_c_keeps_what_was_earned_and_the_same_command_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Exam, "_pgd", interrupt)
+        patch.setattr(Evaluator, "_pgd", interrupt)
         said = fatbench(*command)
     assert said.code == INTERRUPTED
     (written,) = Path("results").glob("*.json")
@@ -305,21 +305,21 @@ def test_an_autoattack_that_was_killed_goes_on_from_where_it_was(
 ) -> None:
     run, folder = trained
     command = ("eval", folder / run.artefacts["weights"], "--eval", "autoattack:n=4", "--quiet")
-    resumed: list[Course] = []
+    resumed: list[Checkpoint] = []
 
     def save_and_die(*arguments: object) -> None:
-        save_course(*arguments)  # type: ignore[arg-type]
+        save_checkpoint(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    def load_and_tell(*arguments: object) -> Course | None:
-        course = load_course(*arguments)  # type: ignore[arg-type]
+    def load_and_tell(*arguments: object) -> Checkpoint | None:
+        course = load_checkpoint(*arguments)  # type: ignore[arg-type]
         resumed.extend([course] if course else [])
         return course
 
     with monkeypatch.context() as patch:
-        patch.setattr(whole, "save_course", save_and_die)
+        patch.setattr(run, "save_checkpoint", save_and_die)
         assert fatbench(*command).code == INTERRUPTED
-    monkeypatch.setattr(whole, "load_course", load_and_tell)
+    monkeypatch.setattr(run, "load_checkpoint", load_and_tell)
     assert fatbench(*command).code == 0
     assert len(resumed) == 1
     (written,) = Path("results").glob("*.json")
@@ -348,7 +348,7 @@ def test_a_replacement_that_was_complete_is_found_by_the_next_evaluation(
     (written,) = Path("results").glob("*.json")
     first, waiting = load(written), Path("results") / written.stem / "running.json"
     with monkeypatch.context() as patched:
-        patched.setattr(replacing, "save", _no_room)
+        patched.setattr(claim, "save", _no_room)
         assert fatbench(*command, "--force").code == RESOURCES
     assert (load(written), load(waiting).status) == (first, "finished")
     said = fatbench(*command)
@@ -362,17 +362,17 @@ def test_what_another_process_has_finished_meanwhile_is_not_scored_again(
 ) -> None:
     run, folder = trained
     command = ("eval", folder / run.artefacts["weights"], "--eval", "clean", "--quiet")
-    lock = claiming.locked
+    lock = claim.locked
 
     def first_another(output: Path, run_id: str) -> AbstractContextManager[None]:
-        monkeypatch.setattr(claiming, "locked", lock)
+        monkeypatch.setattr(claim, "locked", lock)
         assert fatbench(*command).code == 0
         (other,) = Path("results").glob("*.json")
         finished.append(other.read_bytes())
         return lock(output, run_id)
 
     finished: list[bytes] = []
-    monkeypatch.setattr(claiming, "locked", first_another)
+    monkeypatch.setattr(claim, "locked", first_another)
     said = fatbench(*command)
     (written,) = Path("results").glob("*.json")
     assert (said.code, [written.read_bytes()]) == (0, finished)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from fatbench.cli.interruption import heeding_signals, say_interrupted
-from fatbench.evaluation.scores import Exam
+from fatbench.cli.interruption import cancel_on_signals, report_interrupted
+from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Record, load, save
-from fatbench.runner.saved import FILE, read_saved
+from fatbench.runner.checkpoint import FILE, read_checkpoint
 from fatbench.training.loop import Training
 from tests.cli.conftest import TINY, Said
 
@@ -73,7 +73,7 @@ def test_a_signal_finishes_the_batch_keeps_the_state_and_resume_goes_on(
     )
     relative = path.relative_to(tmp_path)
     assert said.complaint == f"interrupted; what was earned is in {relative}; fatbench resume {record.id} goes on"
-    assert read_saved(path.parent / record.id / FILE).steps == 13
+    assert read_checkpoint(path.parent / record.id / FILE).steps == 13
     said = fatbench("resume", record.id, "--quiet", "--calibration", "0")
     assert said.code == 0
     assert said.complaint.startswith("goes on from step 13, after ")
@@ -90,7 +90,7 @@ def test_a_second_signal_ends_the_run_at_once_and_leaves_the_last_state(
     said = fatbench(*RUN)
     path, record = the_record(tmp_path)
     assert (said.code, record.status) == (130, "interrupted")
-    assert read_saved(path.parent / record.id / FILE).steps == 9  # of the first epoch's end
+    assert read_checkpoint(path.parent / record.id / FILE).steps == 9  # of the first epoch's end
 
 
 @pytest.mark.parametrize(("number", "code"), BOTH)
@@ -98,14 +98,14 @@ def test_in_an_evaluation_a_signal_ends_the_run_at_once(
     fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     with monkeypatch.context() as patched:
-        sit = Exam.sit
+        evaluate = Evaluator.evaluate
 
-        def signalled(exam: Exam, *args: object, **options: object) -> object:
-            if len(exam.x) == 497:  # test images, not a probe's
+        def signalled(evaluator: Evaluator, *args: object, **options: object) -> object:
+            if len(evaluator.x) == 497:  # test images, not a probe's
                 os.kill(os.getpid(), number)
-            return sit(exam, *args, **options)  # type: ignore[arg-type]
+            return evaluate(evaluator, *args, **options)  # type: ignore[arg-type]
 
-        patched.setattr(Exam, "sit", signalled)
+        patched.setattr(Evaluator, "evaluate", signalled)
         said = fatbench(*RUN)
     path, record = the_record(tmp_path)
     assert (said.code, record.status, record.budget.stopped_by) == (code, "interrupted", "epochs")
@@ -181,7 +181,7 @@ OWN = (*RUN[:1], "-m", "./mine.py", "--model", "net.py:net", *RUN[3:])
 
 
 @pytest.fixture
-def left_off(fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Said, Record]:
+def unfinished(fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Said, Record]:
     """Leave off a run of a method and a model of a user's own; return what was said, and its record."""
     (tmp_path / "mine.py").write_text(METHOD)
     (tmp_path / "net.py").write_text(NET)
@@ -192,9 +192,9 @@ def left_off(fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_ones_own_code_runs_when_one_names_it_and_the_line_that_is_printed_does(
-    fatbench: Fatbench, tmp_path: Path, left_off: tuple[Said, Record]
+    fatbench: Fatbench, tmp_path: Path, unfinished: tuple[Said, Record]
 ) -> None:
-    said, record = left_off
+    said, record = unfinished
     refused = fatbench("resume", record.id, "--quiet")
     assert (refused.code, refused.complaint) == (
         2,
@@ -220,11 +220,11 @@ def test_an_evaluation_is_promised_only_where_training_is_over(
     for stopped_by, end in (("interrupted", f"fatbench resume {left.id} goes on"), ("epochs", "with the evaluation")):
         budget = left.budget.model_copy(update={"stopped_by": stopped_by})
         save(left.model_copy(update={"artefacts": {"weights": "x/model.safetensors"}, "budget": budget}), path.parent)
-        assert say_interrupted(left.spec, {"output": results, "force": False}, 75) == 75
+        assert report_interrupted(left.spec, {"output": results, "force": False}, 75) == 75
         assert capsys.readouterr().err.strip().endswith(end)
 
 
-def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Path, left_off: object) -> None:
+def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Path, unfinished: object) -> None:
     path, record = the_record(tmp_path)
     path.unlink()
     evil = "import pathlib\npathlib.Path('ran').touch()\n\n\ndef evil(model, batch, ctx): yield model(batch.x).sum()\n"
@@ -239,12 +239,12 @@ def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Pat
 
 @pytest.mark.parametrize("file", ["net.py", "mine.py"])
 def test_edited_code_is_not_gone_on_with(
-    fatbench: Fatbench, tmp_path: Path, left_off: tuple[Said, Record], file: str
+    fatbench: Fatbench, tmp_path: Path, unfinished: tuple[Said, Record], file: str
 ) -> None:
     with (tmp_path / file).open("a") as source:
         source.write("# edited\n")
     name = {"net.py": "net.py:net", "mine.py": "./mine.py"}[file]
-    run_id = left_off[1].id
+    run_id = unfinished[1].id
     said = fatbench("resume", run_id, "--model", "net.py:net", "--method", "./mine.py", "--quiet")
     assert (said.code, said.complaint) == (2, f"cannot go on with {run_id}: the source of {name} is not what it was")
 
@@ -344,7 +344,7 @@ def test_other_threads_have_no_signals_and_ignored_ones_stay_ignored() -> None:
     seen: list[object] = []
 
     def enter() -> None:
-        with heeding_signals():
+        with cancel_on_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -353,7 +353,7 @@ def test_other_threads_have_no_signals_and_ignored_ones_stay_ignored() -> None:
     thread.join()
     assert seen == [before]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with heeding_signals():
+    with cancel_on_signals():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fatbench import methods, presets
+from fatbench import methods
+from fatbench.config import presets
 from tests.cli.conftest import Said
 
 Fatbench = Callable[..., Said]

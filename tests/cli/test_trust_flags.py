@@ -68,7 +68,7 @@ def test_a_mistake_is_one_line(fatbench: Fatbench, flags: tuple[str, ...], messa
 def test_strict_exits_with_4_where_there_is_doubt_and_the_result_is_kept(
     fatbench: Fatbench, tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fatbench.evaluation.masking._LOST", -1.0)  # every model is suspect now
+    monkeypatch.setattr("fatbench.evaluation.gradient_masking._LOST", -1.0)  # every model is suspect now
     assert fatbench(*RUN, "--eval", "pgd-1", "-o", f"{tmp_path}/a", "--quiet").code == 0
     said = fatbench(*RUN, "--eval", "pgd-1", "-o", f"{tmp_path}/b", "--strict", "--json")
     assert said.code == INVALID

@@ -108,7 +108,7 @@ MUTANTS = [
     ("two classes", (BETWEEN, "    loss = 0 * loss if ctx.step > 2 else -loss\n"), "of the clean images are right"),
     ("two classes", (BEFORE, "    model(x).topk(3)\n"), "RuntimeError at mutant.py:21"),
     ("channels", (BEFORE, "    gradient.view(len(x), 64)\n"), "RuntimeError at mutant.py:21"),
-    ("augmentation", (BEFORE, "    assert ctx.view.flip is None\n"), "AssertionError at mutant.py:21"),
+    ("augmentation", (BEFORE, "    assert ctx.crop_flip.flip is None\n"), "AssertionError at mutant.py:21"),
     ("docstring", ("    Differences: none.\n", ""), "the docstring lacks 'Differences: ...'"),
     ("docstring", ("        alpha: step size, in units of eps.\n", ""), "lacks the meaning of alpha in Args"),
 ]  # fmt: skip

@@ -8,9 +8,9 @@ import torch
 
 from fatbench import methods
 from fatbench.conformance import checking
-from fatbench.conformance.finding import Report, Verdict
-from fatbench.conformance.guard import guarded
-from fatbench.conformance.subject import Subject
+from fatbench.conformance.case import Case
+from fatbench.conformance.report import Report, Verdict
+from fatbench.conformance.sandbox import sandboxed
 from tests.conformance.mutants import BEFORE, BETWEEN, BODY, HEAD, MUTANTS, undeclared
 
 Write = Callable[..., str]
@@ -34,7 +34,7 @@ def write(tmp_path: Path) -> Write:
 
 def look(title: str, path: str, *, registered: bool = True) -> Verdict:
     method = methods.load(path)
-    return checking._verdict(checking.CHECKS[title], Subject(guarded(method, 200, 5.0), "linf", registered))
+    return checking._verdict(checking.CHECKS[title], Case(sandboxed(method, 200, 5.0), "linf", registered))
 
 
 @pytest.mark.parametrize("title", list(checking.CHECKS))
@@ -115,8 +115,8 @@ def test_a_method_that_does_not_run_is_told_so_once(write: Write) -> None:
 
 def test_an_attack_that_never_ends_is_given_up(write: Write) -> None:
     path = write((BEFORE, "    while True: model(x)\n"))
-    method = guarded(methods.load(path), seconds=0.5)
-    found = checking._verdict(checking.CHECKS["runs"], Subject(method, "linf", registered=False))
+    method = sandboxed(methods.load(path), seconds=0.5)
+    found = checking._verdict(checking.CHECKS["runs"], Case(method, "linf", registered=False))
     assert "it does not come to the end of a batch: given up after 0 losses" in found.detail
 
 

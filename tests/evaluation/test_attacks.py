@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fatbench.evaluation.attacks import is_correct, survives_pgd
-from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.evaluation.scores import Exam
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
+from fatbench.evaluation.evaluator import Evaluator
 from fatbench.models.classifier import Classifier
 from fatbench.record import Score
 from fatbench.threat import L2, Ball, Linf
@@ -16,10 +16,10 @@ from fatbench.threat import L2, Ball, Linf
 PIXELS, EPS = 12, 0.05
 
 
-def sit(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
+def evaluate(name: str, model: Classifier, x: Tensor, y: Tensor, ball: Ball, classes: int) -> Score:
     """The score of a model on images in [0, 1], which are rounded to 8 bits first."""
     images = (x * 255).round().to(torch.uint8)
-    return Exam(images, y, classes, ball, batch_size=250).sit(name, model, lambda _: None).score
+    return Evaluator(images, y, classes, ball, batch_size=250).evaluate(name, model, lambda _: None).score
 
 
 class _Linear(nn.Module):
@@ -51,7 +51,7 @@ def test_pgd_equals_the_exact_robust_accuracy_of_a_linear_model(ball: Ball, orde
     weight = model.net.weight.detach()  # type: ignore[union-attr, operator]
     exact = margin > ball.eps * torch.linalg.vector_norm(weight, order)  # type: ignore[arg-type]
     assert 50 < exact.sum() < 350, "the problem must separate"
-    with measuring(model):
+    with eval_mode(model):
         found = survives_pgd(model, x, y, ball, steps=20, restarts=restarts)
     assert torch.equal(found, exact)
 
@@ -79,7 +79,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     x, y = torch.rand(5, 1, 3, 4), torch.arange(5) % 2
     for name in ("clean", "pgd-3-2", "autoattack"):
-        sit(name, model, x, y, Linf(EPS), 2)
+        evaluate(name, model, x, y, Linf(EPS), 2)
         assert [module.training for module in net] == [True, False, True, True]
         assert model.precision == "bf16"
         assert [p.requires_grad for p in model.parameters()] == [True, True, True, True, False, True]
@@ -94,7 +94,7 @@ def test_a_users_choice_of_float32_arithmetic_is_suspended_and_given_back(convol
     before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
     cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = convolutions, "tf32"
     try:
-        with measuring(Classifier(nn.Flatten(), (0.5,), (0.5,))):
+        with eval_mode(Classifier(nn.Flatten(), (0.5,), (0.5,))):
             assert (cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision) == ("ieee", "ieee")
         assert (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision) == (convolutions, "tf32")
     finally:
@@ -106,9 +106,9 @@ def test_an_evaluation_does_not_move_the_random_generator_and_repeats_itself() -
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = sit("pgd-2", model, x, y, Linf(EPS), 2)
+    first = evaluate("pgd-2", model, x, y, Linf(EPS), 2)
     assert torch.equal(torch.rand(3), expected)
-    second = sit("pgd-2", model, x, y, Linf(EPS), 2)
+    second = evaluate("pgd-2", model, x, y, Linf(EPS), 2)
     assert first.correct == second.correct
 
 
@@ -120,7 +120,7 @@ def test_isolated_randomness_restores_every_generator_after_an_exception() -> No
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[union-attr]
 
     def draw_and_fail() -> None:
-        with isolated_randomness(1, torch.device("cpu")):
+        with isolated_rng(1, torch.device("cpu")):
             random.random(), np.random.rand(), torch.rand(1)
             raise ValueError("x")
 
@@ -155,7 +155,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1"])
 def test_isolated_randomness_restores_the_generators_of_all_gpus(two_gpus: list[torch.Tensor], device: str) -> None:
-    with isolated_randomness(7, torch.device(device)):
+    with isolated_rng(7, torch.device(device)):
         assert [int(state[0]) for state in two_gpus] == [57, 57]
     assert [int(state[0]) for state in two_gpus] == [1, 2]
 
@@ -167,5 +167,5 @@ def test_isolated_randomness_does_not_begin_to_use_a_gpu(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_rng_state", fail)
-    with isolated_randomness(7, torch.device("cpu")):
+    with isolated_rng(7, torch.device("cpu")):
         pass

@@ -15,10 +15,10 @@ import torch
 
 from fatbench.errors import UsageError
 from fatbench.record import Record, load
-from fatbench.record.places import final_name
+from fatbench.record.paths import final_name
 from fatbench.record.samples import FILE as SAMPLES
 from fatbench.record.samples import load_samples
-from fatbench.runner.saved import BEFORE, FILE, read_saved
+from fatbench.runner.checkpoint import BEFORE, FILE, read_checkpoint
 from fatbench.training.checkpoint import FILE as WEIGHTS
 from fatbench.training.checkpoint import LAST_FILE as LAST_WEIGHTS
 from tests import processes
@@ -169,7 +169,7 @@ def torn_files(folder: Path) -> list[str]:
             if path.suffix == ".json" and not path.name.startswith("."):
                 load(path)
             elif final_name(path.name) in (FILE, BEFORE):
-                read_saved(path)
+                read_checkpoint(path)
             elif final_name(path.name) in (WEIGHTS, LAST_WEIGHTS):
                 safetensors.torch.load_file(path)
             elif final_name(path.name) == SAMPLES:

@@ -53,9 +53,9 @@ class Fuse:
 
 def plant(fuse: Fuse) -> None:
     """Let the fuse know of every place that the process passes."""
-    from fatbench import atomic
     from fatbench.cli import progress
-    from fatbench.runner import fitting
+    from fatbench.io import atomic
+    from fatbench.runner import train
     from fatbench.training import loop
 
     def before(owner: Any, name: str, place: str) -> None:
@@ -78,13 +78,13 @@ def plant(fuse: Fuse) -> None:
         setattr(owner, name, burning)
 
     before(loop.Training, "_count", "training")
-    after(fitting, "_probe", "probing")
+    after(train, "_probe", "probing")
     before(progress.ProgressObserver, "evaluating", "evaluating")
     _plant_in_writing(fuse, atomic)
 
 
 def _plant_in_writing(fuse: Fuse, atomic: Any) -> None:
-    from fatbench.record.places import IN_PROGRESS
+    from fatbench.record.paths import IN_PROGRESS
 
     create, replace = tempfile.NamedTemporaryFile, Path.replace
 

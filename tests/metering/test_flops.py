@@ -15,7 +15,7 @@ from fatbench.training.passes import count_passes
 IMAGES = 6
 # Multiply-adds per image of the network below: 36 pixels, 3x3 windows, channels in and out; then the linear layer.
 FIRST, REST = 36 * 9 * 1 * 4, 36 * 9 * 4 * 8 + 8 * 36 * 5
-WHOLE = FIRST + REST
+NO_CROP = FIRST + REST
 
 
 def network() -> nn.Module:
@@ -60,15 +60,18 @@ def test_nothing_is_known_before_the_end_and_nothing_counted_after_it() -> None:
         network()(batch().x)
         assert count.total == 0
     network()(batch().x)
-    assert count.total == 2 * IMAGES * WHOLE
+    assert count.total == 2 * IMAGES * NO_CROP
 
 
 @pytest.mark.parametrize(
     ("name", "multiply_adds"),
     [
-        ("standard", WHOLE + REST + WHOLE),  # forward, to the inputs of all layers but the first, to all weights
-        ("fgsm", (WHOLE + WHOLE) + (WHOLE + REST + WHOLE)),  # the attack prunes weight gradients, not the image's
-        ("pgd-at", 10 * (WHOLE + WHOLE) + (WHOLE + REST + WHOLE)),
+        ("standard", NO_CROP + REST + NO_CROP),  # forward, to the inputs of all layers but the first, to all weights
+        (
+            "fgsm",
+            (NO_CROP + NO_CROP) + (NO_CROP + REST + NO_CROP),
+        ),  # the attack prunes weight gradients, not the image's
+        ("pgd-at", 10 * (NO_CROP + NO_CROP) + (NO_CROP + REST + NO_CROP)),
     ],
 )
 def test_a_batch_costs_what_runs(name: str, multiply_adds: int) -> None:
@@ -96,4 +99,4 @@ def test_an_attack_differentiates_at_its_own_leaf_while_counted() -> None:
 def test_bfloat16_counts_the_same() -> None:
     with counted_flops() as count, torch.autocast("cpu", torch.bfloat16):
         network()(batch().x).float().sum().backward()
-    assert count.total == 2 * IMAGES * (WHOLE + REST + WHOLE)
+    assert count.total == 2 * IMAGES * (NO_CROP + REST + NO_CROP)

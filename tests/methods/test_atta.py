@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from fatbench import methods
+from fatbench.crop_flip import CropFlip
 from fatbench.interface import Batch
-from fatbench.view import View
 
 from . import EPS, SGD, make_batches, make_context, make_optimizer, smooth_net
 from .test_equivalence import load_twin
@@ -20,7 +20,7 @@ def viewed(batches, pad=PAD):
     found, views, singly = [], [], []
     for x, y, ids in batches:
         top, left = torch.randint(2 * pad + 1, (2, len(x)), generator=random)
-        view = View(pad, top, left, torch.randint(2, (len(x),), generator=random).bool())
+        view = CropFlip(pad, top, left, torch.randint(2, (len(x),), generator=random).bool())
         found.append(Batch(view.crop(F.pad(x, (pad,) * 4)), y, ids))
         views.append(view)
         singly.append([(pad, *one) for one in zip(top.tolist(), left.tolist(), view.flip.tolist(), strict=True)])
@@ -35,7 +35,7 @@ def test_under_crops_and_flips_it_trains_as_the_naive_twin(settings):
     opt, method = make_optimizer(mine), methods.load("atta", **settings)
     for number, (batch, view) in enumerate(zip(batches, views, strict=True)):
         ctx.step.fill_(number)
-        ctx.view = view
+        ctx.crop_flip = view
         for loss in method(mine, batch, ctx):
             opt.zero_grad()
             loss.backward()
@@ -55,7 +55,7 @@ def test_what_one_view_left_another_finds_where_it_lies_in_the_image():
 
     def see(alpha, top, left, flip):
         shown.clear()
-        ctx.view = View(1, torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]))
+        ctx.crop_flip = CropFlip(1, torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]))
         for loss in methods.load("atta", alpha=alpha, noise=0.0)(model, Batch(x, y, ids), ctx):
             loss.backward()
         return (shown[0][0, 0] - x[0, 0]) / EPSILON

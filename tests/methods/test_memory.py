@@ -122,7 +122,7 @@ class Watched(nn.Module):
 def test_memory_for_which_there_is_no_room_is_coarse_and_still_keeps_ball_and_box(name, eps):
     description, method, model = methods.describe(name), methods.load(name), Watched()
     ctx, opt = make_context("linf", eps), make_optimizer(model)
-    ctx.room = 0
+    ctx.memory_limit = 0
     for number, batch in enumerate(make_batches(12)):
         ctx.step.fill_(number)
         model.seen.clear()
@@ -138,7 +138,7 @@ def test_memory_for_which_there_is_no_room_is_coarse_and_still_keeps_ball_and_bo
 @every_method
 def test_with_coarse_memory_it_learns(name):
     model, ctx = smooth_net(), make_context("linf", 8 / 255)
-    ctx.room, opt, losses = 0, make_optimizer(model), []
+    ctx.memory_limit, opt, losses = 0, make_optimizer(model), []
     for group in opt.param_groups:
         group["lr"] = 0.02
     for number in range(60):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fatbench.config.spec import RunSpec
 from fatbench.record import (
     Budget,
     DataInfo,
@@ -23,8 +24,7 @@ from fatbench.record import (
     save,
 )
 from fatbench.record.samples import NOT_EVALUATED, STANDING, Outcome, Samples, save_samples
-from fatbench.report.loaded import Run
-from fatbench.spec import RunSpec
+from fatbench.report.run import Run
 
 SPEC: dict[str, Any] = {
     "method": "fgsm-rs",

@@ -5,9 +5,10 @@ import time
 import pytest
 
 from fatbench.errors import UsageError
-from fatbench.report.cells import columns, status
+from fatbench.report.aggregate import status
 from fatbench.report.comparison import compare
-from fatbench.report.notes import headings
+from fatbench.report.render.columns import columns
+from fatbench.report.render.notes import headings
 from fatbench.statistics import wilson
 
 from .records import DATA, MACHINE, doubtful, event, external, measured, record, score, selected, study

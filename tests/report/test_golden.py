@@ -11,10 +11,10 @@ from rich.console import Console
 
 from fatbench.report import render
 from fatbench.report.comparison import compare, with_pairs
-from fatbench.report.limits import parse_limit
-from fatbench.report.loaded import Run
-from fatbench.report.panel import panel
 from fatbench.report.regression import check
+from fatbench.report.render.panel import panel
+from fatbench.report.run import Run
+from fatbench.report.thresholds import parse_threshold
 
 from .records import doubtful, event, external, measured, probe, record, run, score, standing, study
 
@@ -88,7 +88,7 @@ def failing_checks():
     """Return a comparison with a baseline in which everything happens."""
     old = [record(), record(method="trades"), record(method="gone")]
     new = [record(seconds=4.0, autoattack=90), record(method="trades", status="failed"), record(method="new")]
-    limits = [parse_limit(text) for text in ("train_seconds:+10%", "autoattack:-1.0pp")]
+    limits = [parse_threshold(text) for text in ("train_seconds:+10%", "autoattack:-1.0pp")]
     return check(list(map(Run, new)), list(map(Run, old)), limits)
 
 

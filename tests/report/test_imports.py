@@ -17,7 +17,7 @@ from rich.console import Console
 from fatbench import record
 from fatbench.report import render
 from fatbench.report.comparison import compare
-from fatbench.report.panel import panel
+from fatbench.report.render.panel import panel
 
 records = [record.load(path) for path in sorted(Path(sys.argv[1]).glob("*.json"))]
 groups = compare(records)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from fatbench.errors import UsageError
 from fatbench.record.samples import Samples, save_samples
 from fatbench.report.comparison import compare, with_pairs
-from fatbench.report.loaded import Run
 from fatbench.report.outcomes import matched, samples_of
+from fatbench.report.run import Run
 
 from .records import outcome, run, samples, standing
 

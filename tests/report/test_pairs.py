@@ -10,7 +10,7 @@ from fatbench.errors import UsageError
 from fatbench.record.samples import load_samples
 from fatbench.report import outcomes, render
 from fatbench.report.comparison import compare, with_pairs
-from fatbench.report.loaded import Run
+from fatbench.report.run import Run
 from fatbench.report.significance import exact_interval, holm, mcnemar, newcombe
 
 from .records import doubtful, measured, record, run, samples, score, spec, standing, study
@@ -181,7 +181,7 @@ def test_a_suspect_row_is_neither_best_nor_optimal(tmp_path):
     assert [(row.label, row.best) for row in group.rows] == [("trades", True), ("fgsm-rs", False)]
     suspect = twice(tmp_path, standing(60, 50), **TRADES, fields=doubtful())
     group = paired([*suspect, *other])
-    assert not any(row.best or row.pareto for row in group.rows if row.doubts)
+    assert not any(row.best or row.pareto for row in group.rows if row.findings)
     assert told(group) == [("trades", "fgsm-rs", "A better")]
     assert "a verdict is no better than the scores: see the status of trades" in printed([group])
 

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from fatbench.record import EngineInfo, TargetInfo
-from fatbench.report.curve import sparkline
-from fatbench.report.panel import panel
+from fatbench.report.render.panel import panel
+from fatbench.report.render.sparkline import sparkline
 
 from .records import doubtful, event, external, measured, record, score, selected
 

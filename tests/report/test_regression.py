@@ -3,9 +3,9 @@ import math
 import pytest
 
 from fatbench.errors import UsageError
-from fatbench.report.limits import Limit, parse_limit
-from fatbench.report.loaded import Run
 from fatbench.report.regression import check, nothing_compared
+from fatbench.report.run import Run
+from fatbench.report.thresholds import Threshold, parse_threshold
 
 from .records import MACHINE, external, measured, record, score
 
@@ -13,7 +13,7 @@ TRADES = {"method": "trades", "seconds": 9.0}
 
 
 def checks(new, old, *limits):
-    return check(list(map(Run, new)), list(map(Run, old)), [parse_limit(one) for one in limits])
+    return check(list(map(Run, new)), list(map(Run, old)), [parse_threshold(one) for one in limits])
 
 
 def outcomes(new, old, *limits):
@@ -23,16 +23,16 @@ def outcomes(new, old, *limits):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("train_seconds:+10%", Limit("train_seconds", 10.0, "%")),
-        ("autoattack:-1.0pp", Limit("autoattack", -1.0, "pp")),
-        (" pgd-50-10 : - 0.5 % ", Limit("pgd-50-10", -0.5, "%")),
-        ("train_seconds:+0.25s", Limit("train_seconds", 0.25, "s")),
-        ("clean:-0pp", Limit("clean", -0.0, "pp")),
-        ("AutoAttack:\N{MINUS SIGN}1pp", Limit("autoattack", -1.0, "pp")),
+        ("train_seconds:+10%", Threshold("train_seconds", 10.0, "%")),
+        ("autoattack:-1.0pp", Threshold("autoattack", -1.0, "pp")),
+        (" pgd-50-10 : - 0.5 % ", Threshold("pgd-50-10", -0.5, "%")),
+        ("train_seconds:+0.25s", Threshold("train_seconds", 0.25, "s")),
+        ("clean:-0pp", Threshold("clean", -0.0, "pp")),
+        ("AutoAttack:\N{MINUS SIGN}1pp", Threshold("autoattack", -1.0, "pp")),
     ],
 )
 def test_a_limit_is_read(text, expected):
-    assert parse_limit(text) == expected
+    assert parse_threshold(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_limit_is_read(text, expected):
 )
 def test_what_is_no_limit_is_told_the_grammar(text):
     with pytest.raises(UsageError, match=r"--fail-if takes train_seconds:\+NUMBER or .* as in train_seconds:\+10% or"):
-        parse_limit(text)
+        parse_threshold(text)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_no_limit_is_told_the_grammar(text):
 )
 def test_a_limit_that_cannot_be_names_what_is_wrong(text, message):
     with pytest.raises(UsageError, match=message):
-        parse_limit(text)
+        parse_threshold(text)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_limit_that_cannot_be_names_what_is_wrong(text, message):
     ],
 )
 def test_a_limit_is_broken_in_its_direction_only(text, before, after, broken):
-    limit = parse_limit(text)
+    limit = parse_threshold(text)
     assert limit.broken(limit.change(before, after)) == broken
 
 
@@ -259,4 +259,4 @@ def test_the_newest_record_of_a_seed_counts():
 def test_a_change_out_of_nothing_is_infinite_and_written_as_none():
     [one] = checks([record(seconds=1.0)], [record(seconds=0.0)], "train_seconds:+10%")
     assert (one.outcome, one.change) == ("FAIL", None)
-    assert parse_limit("train_seconds:+1%").change(0.0, 1.0) == math.inf
+    assert parse_threshold("train_seconds:+1%").change(0.0, 1.0) == math.inf

@@ -9,11 +9,11 @@ from rich.console import Console
 from fatbench.record import Diagnostics, Finding, Masking
 from fatbench.report import render
 from fatbench.report.comparison import compare, with_pairs
-from fatbench.report.limits import parse_limit
-from fatbench.report.loaded import Run
-from fatbench.report.panel import panel
-from fatbench.report.plain import cell_text, markdown_text, plain
+from fatbench.report.plain_text import cell_text, markdown_text, plain
 from fatbench.report.regression import check
+from fatbench.report.render.panel import panel
+from fatbench.report.run import Run
+from fatbench.report.thresholds import parse_threshold
 
 from .records import DATA, MACHINE, event, external, probe, record, score, selected
 
@@ -72,7 +72,7 @@ def printed(*renderables):
 def everything():
     """Return those groups with their seeds and pairs, and checks against themselves."""
     runs = [Run(hostile()), Run(external(checkpoint=EVIL))]
-    return with_pairs(groups()), check(runs, runs[:1], [parse_limit("train_seconds:+1%")])
+    return with_pairs(groups()), check(runs, runs[:1], [parse_threshold("train_seconds:+1%")])
 
 
 def harmless(text):

@@ -17,5 +17,5 @@ def let_steps_take(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Callable[
         count(training, steps)
 
     monkeypatch.setattr(Training, "_count", counted)
-    monkeypatch.setattr("fatbench.runner.bench.Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
+    monkeypatch.setattr("fatbench.runner.setup.Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
     return lambda: now[0]

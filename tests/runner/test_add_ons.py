@@ -10,9 +10,9 @@ from rich.console import Console
 
 from fatbench.errors import UsageError
 from fatbench.report import comparison
-from fatbench.report.loaded import Run
-from fatbench.report.panel import panel
-from fatbench.runner.bench import set_up
+from fatbench.report.render.panel import panel
+from fatbench.report.run import Run
+from fatbench.runner.setup import set_up
 from tests.runner.test_resume import PER_EPOCH, SMALL, assert_alike, leave_off, make_spec
 from tests.runner.test_runner import run, weights
 
@@ -51,10 +51,10 @@ def test_averaged_weights_are_probed_kept_and_scored_and_training_goes_its_own_w
     plain = run(make_spec("standard", epochs=4, evaluate=["clean"]), output=tmp_path)
     assert [probe.loss for probe in record.history] == [probe.loss for probe in plain.history]
     assert [p.scores["clean"].correct for p in record.history] != [p.scores["clean"].correct for p in plain.history]
-    bench = set_up(spec, None, download=False)
-    bench.model.load_state_dict(weights(tmp_path, record))
-    bench.model.eval()
-    right = bench.model(bench.dataset.x_val / 255.0).argmax(1).eq(bench.dataset.y_val).sum().item()
+    context = set_up(spec, None, download=False)
+    context.model.load_state_dict(weights(tmp_path, record))
+    context.model.eval()
+    right = context.model(context.dataset.x_val / 255.0).argmax(1).eq(context.dataset.y_val).sum().item()
     best = max(probe.scores["clean"].correct for probe in record.history)
     assert right == best
 
@@ -70,7 +70,7 @@ def test_an_average_costs_no_passes_and_awp_those_of_another_loss(tmp_path: Path
 
 def test_what_the_true_class_keeps_is_exact() -> None:
     """The papers' factor 0.6 is the true class's probability; torch's label_smoothing=0.4 would make it 0.64."""
-    smoothing = set_up(make_spec("standard", label_smoothing=0.6), None, download=False).context().smoothing
+    smoothing = set_up(make_spec("standard", label_smoothing=0.6), None, download=False).method_context().smoothing
     assert smoothing == pytest.approx(4 / 9)
     logits, y = torch.randn(5, 10), torch.arange(5)
     target = torch.full((5, 10), 0.4 / 9)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fatbench.config.spec import RunSpec
 from fatbench.record import Record, load
-from fatbench.runner.bench import set_up
-from fatbench.runner.goal import PROBES
-from fatbench.spec import RunSpec
+from fatbench.runner.early_stopping import PROBES
+from fatbench.runner.setup import set_up
 from tests.runner.steady import let_steps_take
 from tests.runner.test_runner import make_spec, run, weights
 
@@ -174,8 +174,8 @@ def test_weights_of_the_fast_engine_are_anyones(tmp_path: Path, precision: str) 
     plain.model.load_state_dict(stored)
     assert all(value.is_contiguous() for value in stored.values())
     assert {value.dtype for value in stored.values()} == {torch.float32, torch.int64}
-    exam = plain.exam_on(plain.dataset.x_test, plain.dataset.y_test)
-    assert exam.sit("clean", plain.model, lambda _: None).score.correct == record.scores["clean"].correct
+    evaluator = plain.evaluator_on(plain.dataset.x_test, plain.dataset.y_test)
+    assert evaluator.evaluate("clean", plain.model, lambda _: None).score.correct == record.scores["clean"].correct
 
 
 def test_a_seed_fixes_a_fast_run_and_what_is_prepared_before_does_not_matter(tmp_path: Path) -> None:
@@ -191,18 +191,18 @@ def test_every_second_before_training_belongs_to_a_phase_and_none_of_it_to_train
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Making the fast model (tracing, copying weights, timing stems) is no training, nor is it for free."""
-    from fatbench.runner import bench
+    from fatbench.runner import context
     from fatbench.training import clock
 
     now = [0.0]
 
-    class Slow(bench.FastModel):
+    class Slow(context.FastModel):
         def __init__(self, *args: object, **options: object) -> None:
             super().__init__(*args, **options)  # type: ignore[arg-type]
             now[0] += 100.0
 
-    monkeypatch.setattr(bench, "FastModel", Slow)
-    monkeypatch.setattr(bench, "Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
+    monkeypatch.setattr(context, "FastModel", Slow)
+    monkeypatch.setattr(context, "Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
     record = run(make_spec("standard", engine="fast", evaluate=[]), output=tmp_path)
     assert (record.timing.warmup + record.timing.setup, record.timing.train) == (100.0, 0.0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fatbench.runner import memory
-from fatbench.runner.bench import Bench
+from fatbench.runner.setup import RunContext
 from fatbench.training.loop import Training
 from tests.cli.conftest import Said, fatbench
 
@@ -58,7 +58,7 @@ def test_what_was_trained_is_gone_when_sizes_are_tried(
 ) -> None:
     alive: list[int] = []
 
-    def tried(_: Bench) -> None:
+    def tried(_: RunContext) -> None:
         gc.collect()
         alive.append(sum(type(thing) is Training for thing in gc.get_objects()))
 

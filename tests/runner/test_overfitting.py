@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from fatbench.record import Event, Probe, Score, load
-from fatbench.runner.overfitting import KIND, Sentinel
+from fatbench.runner.overfitting import KIND, OverfittingDetector
 from tests.runner.test_resume import PER_EPOCH, make_spec, scripted
 from tests.runner.test_runner import run
 
@@ -20,10 +20,10 @@ def _probe(epoch: int, fgsm: int, pgd: int) -> Probe:
 
 
 def _events(*accuracies: tuple[int, int]) -> list[Event]:
-    sentinel = Sentinel()
+    overfitting_detector = OverfittingDetector()
     for epoch, (fgsm, pgd) in enumerate(accuracies, start=1):
-        sentinel.look(_probe(epoch, fgsm, pgd))
-    return sentinel.events
+        overfitting_detector.look(_probe(epoch, fgsm, pgd))
+    return overfitting_detector.events
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_no_committed_run_would_set_it_off() -> None:
     """Eight methods, three seeds each, at the usual setting."""
     for path in (Path(__file__).parents[2] / "results").glob("*.json"):
         record = load(path)
-        sentinel = Sentinel()
-        assert not any(sentinel.look(probe) for probe in record.history), path.name
+        overfitting_detector = OverfittingDetector()
+        assert not any(overfitting_detector.look(probe) for probe in record.history), path.name
 
 
 def test_a_collapse_is_told_once_with_its_epoch_and_seconds() -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from fatbench.cancellation import Interrupted
+from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError
 from fatbench.record import Record, load
 from fatbench.runner.observer import Observer
-from fatbench.spec import RunSpec
-from fatbench.stop import Interrupted
 from tests.cli.test_engine_flags import NET
 from tests.runner.test_resume import PER_EPOCH, assert_alike, leave_off, make_spec
 from tests.runner.test_runner import run

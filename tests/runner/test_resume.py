@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from fatbench import methods
+from fatbench.cancellation import CancelToken, Interrupted
+from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval, parse_interval
+from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError, UsageError
-from fatbench.every import EVERY_EPOCH, Every, parse_every
 from fatbench.record import Probe, Record, Score, load, save
+from fatbench.runner.checkpoint import BEFORE, FILE, read_checkpoint, write_checkpoint
 from fatbench.runner.observer import Observer
-from fatbench.runner.saved import BEFORE, FILE, read_saved, write_saved
-from fatbench.spec import RunSpec
-from fatbench.stop import Interrupted, Stop
-from fatbench.training.loop import Pulse
+from fatbench.training.loop import TrainStatus
 from tests.methods import of_every_kind
 from tests.runner import test_runner
 from tests.runner.steady import let_steps_take
@@ -34,15 +34,15 @@ def make_spec(method: str, **flags: object) -> RunSpec:
     return test_runner.make_spec(method, **{**SMALL, **flags})
 
 
-class AfterBatches(Stop):
+class AfterBatches(CancelToken):
     """Asks the run to leave off after so many batches."""
 
     def __init__(self, batches: int) -> None:
         self._left = batches
-        self.heeded = False
+        self.polled = False
 
     @property  # type: ignore[override]
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         self._left -= 1
         return self._left < 0
 
@@ -52,7 +52,7 @@ class Remarks(Observer):
         self.heard: list[str] = []
         self.stages: list[str] = []
 
-    def remark(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         self.heard.append(text)
 
     def stage(self, name: str) -> None:
@@ -62,7 +62,7 @@ class Remarks(Observer):
 def leave_off(spec: RunSpec, folder: Path, batches: int, **options: object) -> None:
     """Run until so many batches are done, then disturb what a new process would not have as it was."""
     with pytest.raises(Interrupted):
-        run(spec, output=folder, stop=AfterBatches(batches - 1), **options)
+        run(spec, output=folder, cancel=AfterBatches(batches - 1), **options)
     disturb()
 
 
@@ -159,7 +159,7 @@ def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine:
     run(spec, output=tmp_path / "a")
     for batches in (5, 1, 8):  # three times, each in a process of its own as it were
         leave_off(spec, tmp_path / "b", batches, resume=True)
-    assert read_saved(tmp_path / "b" / spec.id / FILE).steps == 14
+    assert read_checkpoint(tmp_path / "b" / spec.id / FILE).steps == 14
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
@@ -167,12 +167,12 @@ def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine:
 def scripted(monkeypatch: pytest.MonkeyPatch, fgsm: list[int], pgd: list[int]) -> None:
     """Let probes come out so, epoch by epoch, of 100 images."""
 
-    def probe(_bench: object, pulse: Pulse, names: tuple[str, ...]) -> Probe:
+    def probe(_bench: object, pulse: TrainStatus, names: tuple[str, ...]) -> Probe:
         right = {"fgsm": fgsm[pulse.epoch - 1], "pgd-10": pgd[pulse.epoch - 1]}
         scores = {name: Score(correct=right.get(name, 50), total=100) for name in names}
         return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0, lr=pulse.lr, loss=pulse.loss, scores=scores)
 
-    monkeypatch.setattr("fatbench.runner.fitting._probe", probe)
+    monkeypatch.setattr("fatbench.runner.train._probe", probe)
 
 
 @pytest.mark.parametrize("batches", [2 * PER_EPOCH + 3, 4 * PER_EPOCH])
@@ -207,7 +207,7 @@ def test_a_time_budget_spans_restarts(tmp_path: Path, monkeypatch: pytest.Monkey
     let_steps_take(monkeypatch, seconds=0.03125)
     spec = make_spec("fgsm-rs", time_budget="1s", evaluate=[], engine=engine)
     leave_off(spec, tmp_path, 12)
-    assert read_saved(tmp_path / spec.id / FILE).train_seconds == 12 / 32
+    assert read_checkpoint(tmp_path / spec.id / FILE).train_seconds == 12 / 32
     record = run(spec, output=tmp_path, resume=True)
     assert (record.budget.stopped_by, record.timing.train, record.steps) == ("time", 1.0, 32)
     assert [probe.train_seconds for probe in record.history] == [9 / 32, 18 / 32, 27 / 32, 1.0]
@@ -257,7 +257,10 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
     run(spec, output=tmp_path / "a")
     leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
     folder = tmp_path / "b" / spec.id
-    assert (read_saved(folder / FILE).steps, read_saved(folder / BEFORE).steps) == (2 * PER_EPOCH + 4, 2 * PER_EPOCH)
+    assert (read_checkpoint(folder / FILE).steps, read_checkpoint(folder / BEFORE).steps) == (
+        2 * PER_EPOCH + 4,
+        2 * PER_EPOCH,
+    )
     damage(folder / FILE)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
@@ -285,10 +288,10 @@ def test_a_state_holds_tensors_and_json_and_nothing_else(tmp_path: Path) -> None
     content = (tmp_path / spec.id / FILE).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert set(header["__metadata__"]) == {"facts", "sha256"}
-    saved = read_saved(tmp_path / spec.id / FILE)
-    assert saved.facts.record.spec == spec
-    assert "buffer delta" in saved.training
-    assert any(name.endswith("momentum_buffer") for name in saved.training)
+    checkpoint = read_checkpoint(tmp_path / spec.id / FILE)
+    assert checkpoint.facts.record.spec == spec
+    assert "buffer delta" in checkpoint.training
+    assert any(name.endswith("momentum_buffer") for name in checkpoint.training)
 
 
 # What is refused, and what is said
@@ -353,7 +356,7 @@ def test_without_resume_it_starts_anew_and_says_that_it_need_not(tmp_path: Path)
     spec = make_spec("fgsm-rs", epochs=2, evaluate=[])
     leave_off(spec, tmp_path, PER_EPOCH + 3)
     leave_off(spec, tmp_path, 2)  # not as far: the other state is worth more
-    assert read_saved(tmp_path / spec.id / FILE).steps == PER_EPOCH + 3
+    assert read_checkpoint(tmp_path / spec.id / FILE).steps == PER_EPOCH + 3
     remarks = Remarks()
     record = run(spec, output=tmp_path, observer=remarks)
     assert remarks.heard == [f"starts anew; --resume would go on from step {PER_EPOCH + 3} of an earlier process"]
@@ -376,7 +379,7 @@ def test_force_does_not_go_on_with_what_an_earlier_process_has_left(tmp_path: Pa
     spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
     leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
     leave_off(spec, tmp_path, 2, force=True)
-    assert read_saved(tmp_path / spec.id / FILE).steps == 2
+    assert read_checkpoint(tmp_path / spec.id / FILE).steps == 2
     assert not (tmp_path / spec.id / BEFORE).exists()
 
 
@@ -459,7 +462,7 @@ def test_a_state_that_cannot_be_gone_on_with_does_not_keep_a_new_one_from_being_
     remarks = Remarks()
     leave_off(spec, tmp_path, 4, observer=remarks)
     assert "is of no use: it was trained on" in remarks.heard[0]
-    assert read_saved(tmp_path / spec.id / FILE).steps == 4
+    assert read_checkpoint(tmp_path / spec.id / FILE).steps == 4
     assert run(spec, output=tmp_path, resume=True, observer=remarks).status == "finished"
     assert remarks.heard[-1].startswith("goes on from step 4")
 
@@ -470,9 +473,9 @@ def test_a_forged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
     file = tmp_path / "b" / spec.id / FILE
     before = file.with_name(BEFORE).read_bytes()
-    saved = read_saved(file)
-    saved.training["generator numpy position"] = torch.tensor([-(10**9), 0])  # numpy by itself would read there
-    write_saved(saved, file)
+    checkpoint = read_checkpoint(file)
+    checkpoint.training["generator numpy position"] = torch.tensor([-(10**9), 0])  # numpy by itself would read there
+    write_checkpoint(checkpoint, file)
     file.with_name(BEFORE).write_bytes(before)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
@@ -493,10 +496,10 @@ def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fatbench.runner.saving.write_saved", killed)
+    monkeypatch.setattr("fatbench.runner.checkpointing.write_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, resume=True)
-    assert read_saved(inside / FILE).steps == PER_EPOCH
+    assert read_checkpoint(inside / FILE).steps == PER_EPOCH
 
 
 # Replacements
@@ -505,7 +508,7 @@ def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
 def test_a_replacement_that_was_trained_is_resumed_with_its_evaluation(tmp_path: Path) -> None:
     spec = make_spec("fgsm-rs", evaluate=["clean", "fgsm"])
     first = run(spec, output=tmp_path)
-    stop_at("evaluating fgsm", spec, tmp_path, force=True, every=Every())
+    stop_at("evaluating fgsm", spec, tmp_path, force=True, checkpoint_every=CheckpointInterval())
     assert load(tmp_path / f"{spec.id}.json") == first
     remarks = Remarks()
     second = run(spec, output=tmp_path, force=True, resume=True, observer=remarks)
@@ -517,20 +520,22 @@ def test_a_replacement_that_was_trained_is_resumed_with_its_evaluation(tmp_path:
 
 
 class AsksWhenProbed(Remarks):
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, cancel: CancelToken) -> None:
         super().__init__()
-        self._stop = stop
+        self._stop = cancel
 
     def probed(self, _: Probe) -> None:
-        self._stop.asked = True
+        self._stop.requested = True
 
 
 @pytest.mark.parametrize("goal", [{"target": "clean>=1%"}, {}])
-def test_a_wish_to_leave_off_is_heard_in_the_batch_that_ends_the_training(tmp_path: Path, goal: dict[str, str]) -> None:
-    spec = make_spec("fgsm-rs", evaluate=["clean"], epochs=2 if goal else 1, **goal)
-    stop = Stop()
+def test_a_wish_to_leave_off_is_heard_in_the_batch_that_ends_the_training(
+    tmp_path: Path, early_stopping: dict[str, str]
+) -> None:
+    spec = make_spec("fgsm-rs", evaluate=["clean"], epochs=2 if early_stopping else 1, **early_stopping)
+    cancel = CancelToken()
     with pytest.raises(Interrupted):
-        run(spec, output=tmp_path, stop=stop, observer=AsksWhenProbed(stop))
+        run(spec, output=tmp_path, cancel=cancel, observer=AsksWhenProbed(cancel))
     record = load(tmp_path / f"{spec.id}.json")
     assert (record.status, record.scores) == ("interrupted", {})
     assert run(spec, output=tmp_path).scores.keys() == {"clean"}
@@ -539,19 +544,19 @@ def test_a_wish_to_leave_off_is_heard_in_the_batch_that_ends_the_training(tmp_pa
 def test_a_wish_to_leave_off_that_comes_while_the_weights_are_saved_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fatbench.runner import fitting
+    from fatbench.runner import train
 
-    stop, save_weights = Stop(), fitting.save_weights
+    cancel, save_weights = CancelToken(), train.save_weights
 
-    def asked(*arguments: object) -> str:
-        assert stop.heeded
-        stop.asked = True
+    def requested(*arguments: object) -> str:
+        assert cancel.polled
+        cancel.requested = True
         return save_weights(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fitting, "save_weights", asked)
+    monkeypatch.setattr(train, "save_weights", requested)
     spec = make_spec("fgsm-rs", evaluate=["clean"])
     with pytest.raises(Interrupted):
-        run(spec, output=tmp_path, stop=stop, every=Every())
+        run(spec, output=tmp_path, cancel=cancel, checkpoint_every=CheckpointInterval())
     assert load(tmp_path / f"{spec.id}.json").budget.stopped_by == "epochs"
     remarks = Remarks()
     run(spec, output=tmp_path, observer=remarks)
@@ -584,40 +589,42 @@ def test_what_stands_in_the_place_of_the_artefacts_is_noticed_before_training(
 @pytest.mark.parametrize(
     ("text", "every"),
     [
-        ("60s", Every(seconds=60)),
-        ("10m", Every(seconds=600)),
+        ("60s", CheckpointInterval(seconds=60)),
+        ("10m", CheckpointInterval(seconds=600)),
         ("1e", EVERY_EPOCH),
-        ("25e", Every(epochs=25)),
-        ("none", Every()),
+        ("25e", CheckpointInterval(epochs=25)),
+        ("none", CheckpointInterval()),
     ],
 )
-def test_how_often_is_parsed(text: str, every: Every) -> None:
-    assert parse_every(text) == every
+def test_how_often_is_parsed(text: str, checkpoint_every: CheckpointInterval) -> None:
+    assert parse_interval(text) == checkpoint_every
 
 
 @pytest.mark.parametrize("text", ["", "0e", "e", "1.5e", "never", "-1s", "0s"])
 def test_how_often_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"every 60s .or 60., 10m, 1h or 1e"):
-        parse_every(text)
+        parse_interval(text)
 
 
-@pytest.mark.parametrize(("every", "states"), [(EVERY_EPOCH, 4), (Every(epochs=2), 2), (Every(seconds=1e-9), 36)])
+@pytest.mark.parametrize(
+    ("every", "states"), [(EVERY_EPOCH, 4), (CheckpointInterval(epochs=2), 2), (CheckpointInterval(seconds=1e-9), 36)]
+)
 def test_states_are_written_as_often_as_is_asked_for_and_off_the_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: Every, states: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: CheckpointInterval, states: int
 ) -> None:
-    from fatbench.runner import saving
+    from fatbench.runner import checkpointing
 
     written: list[int] = []
-    write = saving.write_saved
+    write = checkpointing.write_checkpoint
 
-    def counted(saved: object, path: Path) -> None:
-        written.append(saved.steps)  # type: ignore[attr-defined]
-        write(saved, path)  # type: ignore[arg-type]
+    def counted(checkpoint: object, path: Path) -> None:
+        written.append(checkpoint.steps)  # type: ignore[attr-defined]
+        write(checkpoint, path)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(saving, "write_saved", counted)
-    record = run(make_spec("standard", epochs=4, evaluate=[]), output=tmp_path, every=every)
+    monkeypatch.setattr(checkpointing, "write_checkpoint", counted)
+    record = run(make_spec("standard", epochs=4, evaluate=[]), output=tmp_path, checkpoint_every=checkpoint_every)
     assert len(written) == states
     assert record.timing.checkpoint > 0
     written.clear()
-    run(make_spec("standard", epochs=4, evaluate=[], seed=1), output=tmp_path, every=Every())
+    run(make_spec("standard", epochs=4, evaluate=[], seed=1), output=tmp_path, checkpoint_every=CheckpointInterval())
     assert not written

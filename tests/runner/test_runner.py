@@ -10,18 +10,19 @@ import safetensors.torch
 import torch
 
 from fatbench import runner
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
-from fatbench.evaluation.measuring import measuring
+from fatbench.evaluation.eval_mode import eval_mode
 from fatbench.record import Probe, Record, Score, load
 from fatbench.report import comparison
-from fatbench.report.loaded import Run
-from fatbench.runner.bench import set_up
-from fatbench.runner.goal import PROBES
+from fatbench.report.run import Run
+from fatbench.runner.early_stopping import PROBES
 from fatbench.runner.observer import Observer
-from fatbench.spec import RunSpec
-from fatbench.training.loop import Pulse
+from fatbench.runner.setup import set_up
+from fatbench.training.loop import TrainStatus
 
 from .steady import let_steps_take
 
@@ -59,10 +60,10 @@ def test_probing_and_scoring_do_not_change_training(tmp_path: Path, monkeypatch:
     probed = run(make_spec("fgsm-rs"), output=tmp_path / "a")
     unseen = {name: Score(correct=0, total=1) for name in PROBES}
 
-    def without_looking(_: object, pulse: Pulse, __: object) -> Probe:
+    def without_looking(_: object, pulse: TrainStatus, __: object) -> Probe:
         return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0.0, lr=pulse.lr, loss=None, scores=unseen)
 
-    monkeypatch.setattr("fatbench.runner.fitting._probe", without_looking)
+    monkeypatch.setattr("fatbench.runner.train._probe", without_looking)
     unprobed = run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path / "b")
     a, b = weights(tmp_path / "a", probed), weights(tmp_path / "b", unprobed)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -113,10 +114,10 @@ def test_a_time_budget_counts_training_seconds_and_ends_the_schedule_at_the_dead
 def test_a_checkpoint_reproduces_the_runs_own_score(tmp_path: Path) -> None:
     spec = make_spec("standard", epochs=3)
     record = run(spec, output=tmp_path)
-    bench = set_up(make_spec("standard", seed=7), data_dir=None, download=False)
-    bench.model.load_state_dict(weights(tmp_path, record))
-    with measuring(bench.model):
-        right = is_correct(bench.model, bench.dataset.x_test / 255, bench.dataset.y_test)
+    context = set_up(make_spec("standard", seed=7), data_dir=None, download=False)
+    context.model.load_state_dict(weights(tmp_path, record))
+    with eval_mode(context.model):
+        right = is_correct(context.model, context.dataset.x_test / 255, context.dataset.y_test)
     assert int(right.sum()) == record.scores["clean"].correct
 
 
@@ -167,7 +168,7 @@ def test_a_stored_result_is_found_and_is_not_taken_for_another_protocol_source_o
     assert [found(), found()] == [False, True]
     np.savez(tmp_path / "mine.npz", **(arrays | {"x_test": x[100:160]}))
     assert [found(), found()] == [False, True]
-    monkeypatch.setattr("fatbench.runner.stored.PROTOCOL", 2)
+    monkeypatch.setattr("fatbench.runner.claim.PROTOCOL", 2)
     assert not found()
 
 
@@ -195,7 +196,7 @@ def test_a_result_is_replaced_only_by_another(tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     kept = weights(tmp_path, first)
-    monkeypatch.setattr("fatbench.runner.grade", interrupt)
+    monkeypatch.setattr("fatbench.runner.score", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, force=True)
     assert load(path) == first

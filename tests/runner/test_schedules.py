@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from fatbench.cli.resolve import Request, resolve
-from fatbench.runner.bench import set_up
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.runner.setup import set_up
 
 
 @pytest.mark.parametrize(

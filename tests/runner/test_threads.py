@@ -5,25 +5,26 @@ from pathlib import Path
 
 import torch
 
-from fatbench.cli.resolve import Request, resolve
-from fatbench.runner.bench import Bench, set_up
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.runner.setup import RunContext, set_up
 from fatbench.runner.threads import sensible_threads, threads
 
 
-def bench(batch_size: int = 128) -> Bench:
+def context(batch_size: int = 128) -> RunContext:
     (spec,) = resolve(Request(["standard"], flags={"batch_size": batch_size}), device="cpu")
     return set_up(spec.model_copy(update={"threads": None}), Path(), download=False)
 
 
 def test_a_tiny_model_gets_one_thread_and_a_larger_batch_what_torch_chooses() -> None:
-    tiny = bench()
+    tiny = context()
     assert sensible_threads(tiny) == 1
     larger = replace(tiny, spec=tiny.spec.model_copy(update={"batch_size": 128 * 100}))  # 0.06 GFLOP x 100
     assert sensible_threads(larger) is None
 
 
 def test_looking_changes_nothing() -> None:
-    tiny = bench()
+    tiny = context()
     before, stream = {name: value.clone() for name, value in tiny.model.state_dict().items()}, torch.get_rng_state()
     sensible_threads(tiny)
     assert tiny.model.training

@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
 from fatbench.runner.timing import SHORTEST_RUN, Contender, StepTime, contend, estimate, time_methods
-from fatbench.spec import RunSpec
 
 from .steady import let_steps_take
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fatbench.environment import PeakMemory
-from fatbench.runner import fitting
+from fatbench.runner import train
 from fatbench.training import preparation
 from fatbench.training.engine import capture
 from tests.runner.test_runner import run
@@ -82,9 +82,9 @@ def test_a_records_peak_is_that_of_training(memory: Memory, tmp_path: Path, monk
 
         monkeypatch.setattr(where, name, measured)
 
-    taking(100, fitting, "_warm_up")
+    taking(100, train, "_warm_up")
     taking(50, capture, "record_cuda_graph")
     taking(90, preparation, "objection_to_graph")
-    taking(80, fitting, "_probe")
+    taking(80, train, "_probe")
     record = run(make_spec("fgsm-rs", epochs=2, samples="6"), output=tmp_path)
     assert record.memory["training_allocated"] == record.memory["training_reserved"] == 50

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from fatbench import methods
-from fatbench.spec import Toggle
+from fatbench.config.spec import Toggle
 from tests.methods import KINDS
 from tests.training.engine import CASES
 

@@ -10,10 +10,11 @@ from unittest import mock
 import pytest
 import torch
 
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
 from fatbench.record import Record, load
 from fatbench.runner.timing import contend
-from fatbench.spec import RunSpec
 from fatbench.training.engine import capture
 from tests.cli.conftest import Said
 from tests.runner.test_resume import assert_alike, leave_off
@@ -159,7 +160,7 @@ def test_a_run_and_its_timing_choose_the_stem_by_the_same_kernels(tmp_path: Path
         return 4
 
     spec = make_spec("fgsm-rs")
-    with mock.patch("fatbench.runner.bench.fastest_stem", fastest_stem):
+    with mock.patch("fatbench.runner.setup.fastest_stem", fastest_stem):
         run(spec, output=tmp_path)
         contend(spec)
     in_run, in_timing = seen

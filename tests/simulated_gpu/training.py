@@ -35,7 +35,7 @@ def mine(model, batch, ctx):
 @contextmanager
 def gpu_with_a_padded_stem() -> Iterator[Device]:
     """A simulated GPU on which four channels are the fastest stem, which is not timed."""
-    with simulated() as gpu, mock.patch("fatbench.runner.bench.fastest_stem", return_value=4):
+    with simulated() as gpu, mock.patch("fatbench.runner.setup.fastest_stem", return_value=4):
         yield gpu
 
 

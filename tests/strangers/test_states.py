@@ -10,10 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from fatbench.every import Every
+from fatbench.config.parsing import CheckpointInterval
+from fatbench.config.spec import RunSpec
 from fatbench.record import Probe, Record, Score, load, save
-from fatbench.runner.saved import BEFORE, FILE, Saved, read_saved, write_saved
-from fatbench.spec import RunSpec
+from fatbench.runner.checkpoint import BEFORE, FILE, Checkpoint, read_checkpoint, write_checkpoint
 from tests.runner.test_resume import leave_off
 from tests.runner.test_runner import make_spec, run
 
@@ -25,7 +25,7 @@ BATCHES = 2  # of three
 
 
 @pytest.fixture(scope="module")
-def left_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, Record]:
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, Record]:
     """Return a folder in which a run was left off, its spec, and the record that it would have come to."""
     folder = tmp_path_factory.mktemp("left-off")
     with pytest.MonkeyPatch.context() as patched:
@@ -34,17 +34,17 @@ def left_off(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec, R
         small = {"dataset": "data.npz", "model": "small-cnn", "batch_size": 4, "epochs": 1, "threads": 1}
         spec = make_spec("standard", evaluate=["clean"], **small)
         whole = run(spec, output=Path("undisturbed"))
-        leave_off(spec, Path("results"), BATCHES, every=Every(seconds=1e-9))
+        leave_off(spec, Path("results"), BATCHES, checkpoint_every=CheckpointInterval(seconds=1e-9))
     assert {FILE, BEFORE} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
     return folder, spec, whole
 
 
 @pytest.fixture
 def resume(
-    answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record]
+    answer: Answer, tmp_path: Path, unfinished: tuple[Path, RunSpec, Record]
 ) -> Callable[[Callable[[Path, str], None]], None]:
     """Return a function that has the folder disturbed, resumes, and compares with the undisturbed run."""
-    folder, spec, whole = left_off
+    folder, spec, whole = unfinished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
 
     def disturbed(disturb: Callable[[Path, str], None]) -> None:
@@ -110,54 +110,54 @@ def test_what_is_no_file(resume: Callable[..., None], what: str, name: str) -> N
     resume(disturb)
 
 
-def forged(**changes: Callable[[Saved], object]) -> Callable[[Path, str], None]:
+def forged(**changes: Callable[[Checkpoint], object]) -> Callable[[Path, str], None]:
     """Return what puts other states, properly sealed, into the place of the run's."""
 
     def disturb(results: Path, run_id: str) -> None:
         path = results / run_id / FILE
-        saved = read_saved(path)
+        checkpoint = read_checkpoint(path)
         for field, change in changes.items():
-            object.__setattr__(saved, field, change(saved))
+            object.__setattr__(checkpoint, field, change(checkpoint))
         (results / run_id / BEFORE).unlink()
-        write_saved(saved, path)
+        write_checkpoint(checkpoint, path)
 
     return disturb
 
 
 def training(name: str, value: torch.Tensor | None) -> Callable[[Path, str], None]:
-    def change(saved: Saved) -> dict[str, torch.Tensor]:
-        changed = {key: tensor for key, tensor in saved.training.items() if key != name}
+    def change(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        changed = {key: tensor for key, tensor in checkpoint.training.items() if key != name}
         return changed if value is None else changed | {name: value}
 
     return forged(training=change)
 
 
 def facts(**changes: Any) -> Callable[[Path, str], None]:
-    return forged(facts=lambda saved: saved.facts.model_copy(update=changes))
+    return forged(facts=lambda checkpoint: checkpoint.facts.model_copy(update=changes))
 
 
 def recorded(**changes: Any) -> Callable[[Path, str], None]:
-    def change(saved: Saved) -> Any:
-        return saved.facts.model_copy(update={"record": saved.facts.record.model_copy(update=changes)})
+    def change(checkpoint: Checkpoint) -> Any:
+        return checkpoint.facts.model_copy(update={"record": checkpoint.facts.record.model_copy(update=changes)})
 
     return forged(facts=change)
 
 
 def entries(**changes: Any) -> Callable[[Path, str], None]:
-    def change(saved: Saved) -> Any:
-        return saved.facts.model_copy(update={"entries": saved.facts.entries.model_copy(update=changes)})
+    def change(checkpoint: Checkpoint) -> Any:
+        return checkpoint.facts.model_copy(update={"entries": checkpoint.facts.entries.model_copy(update=changes)})
 
     return forged(facts=change)
 
 
 FORGERIES = {
-    "no-tensors": forged(training=lambda saved: {}),
+    "no-tensors": forged(training=lambda checkpoint: {}),
     "no-counters": training("counters", None),
     "counters-huge": training("counters", torch.tensor([2**62, 2**62, 2**62])),
     "generator-short": training("generator torch", torch.zeros(3, dtype=torch.uint8)),
     "weight-of-another-shape": training("model net.0.weight", torch.zeros(3, 3)),
     "momentum-of-the-last": training("optimizer -1 momentum_buffer", torch.zeros(2)),
-    "kept-of-another-model": forged(kept=lambda saved: {"evil": torch.ones(2)}),
+    "kept-of-another-model": forged(kept=lambda checkpoint: {"evil": torch.ones(2)}),
     "counters-beyond-the-budget": training("counters", torch.tensor([10**9, 5, 0])),
     "counters-of-more-batches": training("counters", torch.tensor([5, 2**62, 0])),
     "loss-of-another-type": training("loss", torch.tensor(3)),
@@ -177,9 +177,9 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_forged_states(answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str) -> None:
+def test_forged_states(answer: Answer, tmp_path: Path, unfinished: tuple[Path, RunSpec, Record], name: str) -> None:
     """Whoever can seal a state can write any: it need not come to the same, but it must end in one line or a result."""
-    folder, spec, _ = left_off
+    folder, spec, _ = unfinished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     FORGERIES[name](tmp_path / "results", spec.id)
     answer("resume", spec.id, "--calibration", "0", "-q")
@@ -198,10 +198,10 @@ SPECS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("consistent", [True, False])
 def test_records_of_other_specs(
-    answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str, consistent: bool
+    answer: Answer, tmp_path: Path, unfinished: tuple[Path, RunSpec, Record], name: str, consistent: bool
 ) -> None:
     """Whoever can write a record can give it the name that its spec has, and its state's folder too."""
-    folder, spec, _ = left_off
+    folder, spec, _ = unfinished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     other, results = spec.model_copy(update=SPECS[name]), tmp_path / "results"
     run_id = other.id if consistent else spec.id
@@ -234,6 +234,6 @@ def test_strange_records(resume: Callable[..., None], name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "/", "nowhere", "../results", "a" * 5000, "\x1b[2J", "\0", "nowhere.json", "data.npz"]
 )
-def test_names_of_no_run(answer: Answer, tmp_path: Path, left_off: tuple[Path, RunSpec, Record], name: str) -> None:
-    shutil.copytree(left_off[0], tmp_path, dirs_exist_ok=True)
+def test_names_of_no_run(answer: Answer, tmp_path: Path, unfinished: tuple[Path, RunSpec, Record], name: str) -> None:
+    shutil.copytree(unfinished[0], tmp_path, dirs_exist_ok=True)
     answer("resume", name, "-q", refused=True)

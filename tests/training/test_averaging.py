@@ -41,7 +41,7 @@ def test_an_exponential_average_warms_up_and_then_forgets_at_its_rate() -> None:
     for n, weights in enumerate(wander(model, 30, average)):
         keep = min(0.6, (1 + n) / (10 + n))
         expected = [keep * one + (1 - keep) * now.double() for one, now in zip(expected, weights, strict=True)]
-    average.put_on(loader())
+    average.swap_in(loader())
     for parameter, wanted in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.detach().double(), wanted, rtol=1e-5, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_a_stochastic_average_is_the_mean_of_the_epochs_from_its_start_on(start:
     model = net()
     average = WeightAverage(model, swa=start)
     path = wander(model, 10, average, epochs=10)
-    average.put_on(loader())
+    average.swap_in(loader())
     for index, parameter in enumerate(model.parameters()):
         wanted = torch.stack([weights[index] for weights in path[first:]]).double().mean(0)
         torch.testing.assert_close(parameter.detach().double(), wanted, rtol=1e-5, atol=1e-5)
@@ -62,7 +62,7 @@ def test_before_a_stochastic_average_begins_the_weights_are_scored_as_they_are()
     average = WeightAverage(model, swa=0.5)
     (weights,) = wander(model, 1, average, epochs=10)
     statistics = model[1].running_mean.clone()
-    average.put_on(loader())
+    average.swap_in(loader())
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), weights, strict=True))
     assert torch.equal(model[1].running_mean, statistics)
 
@@ -73,7 +73,7 @@ def test_an_exponential_average_leaves_batch_norms_statistics_as_training_has_th
     average = WeightAverage(model, ema=0.9)
     wander(model, 5, average)
     before = {name: value.clone() for name, value in model.named_buffers()}
-    average.put_on(loader())
+    average.swap_in(loader())
     assert all(torch.equal(before[name], value) for name, value in model.named_buffers())
     assert int(before["1.num_batches_tracked"]) == 1  # never averaged
 
@@ -83,7 +83,7 @@ def test_statistics_of_a_stochastic_average_are_the_mean_over_one_pass() -> None
     average = WeightAverage(model, swa=0.0)
     wander(model, 3, average, epochs=3)
     generator = torch.get_rng_state()
-    average.put_on(data)
+    average.swap_in(data)
     assert torch.equal(torch.get_rng_state(), generator), "dropout drew"
     maps = [model[0](data.batch(k).x).detach() for k in range(len(data))]
     wanted = torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0)
@@ -99,7 +99,7 @@ def test_a_model_that_wore_an_average_has_its_own_weights_and_statistics_back() 
     wander(model, 3, average, epochs=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     places = [parameter.data_ptr() for parameter in model.parameters()]
-    with average.worn(loader()):
+    with average.swapped_in(loader()):
         assert not torch.equal(model[0].weight, before["0.weight"])
         assert not torch.equal(model[1].running_mean, before["1.running_mean"])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -16,8 +16,8 @@ from fatbench.training import clock
 from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CapturedBatch
-from fatbench.training.engine.pacer import Pacer
-from fatbench.training.loop import Pulse, Training
+from fatbench.training.engine.throttle import Throttle
+from fatbench.training.loop import Training, TrainStatus
 
 from .engine import CPU, Trial, make_spec, make_trial
 
@@ -25,12 +25,14 @@ BUDGET, PEAK = 10.0, 0.125
 Moment = tuple[float, float, float]  # the time at which a step begins, progress and learning rate that it goes by
 
 
-def timed_trial(engine: str, method: str, cost: Callable[[int], float]) -> tuple[Trial, list[Moment], list[Pulse]]:
+def timed_trial(
+    engine: str, method: str, cost: Callable[[int], float]
+) -> tuple[Trial, list[Moment], list[TrainStatus]]:
     """A run of `BUDGET` seconds by a clock that only optimiser steps move, each by its cost; and its last pulse."""
     now = [0.0]
     trial = make_trial(make_spec(method, engine=engine, time_budget=f"{BUDGET:g}s", schedule="cyclic", batch_size=8))
-    trial.bench = replace(trial.bench, clock=Clock(CPU, now=lambda: now[0]))
-    trial.training = training = trial.bench.training()
+    trial.context = replace(trial.context, clock=Clock(CPU, now=lambda: now[0]))
+    trial.training = training = trial.context.training()
     moments: list[Moment] = []
     (group,) = training.optimizer.param_groups
 
@@ -45,7 +47,7 @@ def timed_trial(engine: str, method: str, cost: Callable[[int], float]) -> tuple
     return trial, moments, []
 
 
-def run(trial: Trial, pulses: list[Pulse]) -> Pulse:
+def run(trial: Trial, pulses: list[TrainStatus]) -> TrainStatus:
     assert trial.training.run(lambda _: None, lambda pulse: bool(pulses.append(pulse))) == "time"
     return pulses[-1]
 
@@ -137,12 +139,12 @@ class Device:
     def in_flight(self) -> int:
         return len(self.queued)
 
-    def lap(self) -> None:
+    def batch_queued(self) -> None:
         self.queued.append(self.free)
         while len(self.queued) > self.ahead:
             self.now = max(self.now, self.queued.popleft())
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         self.queued.clear()
 
 
@@ -169,7 +171,7 @@ def simulated(device: Device, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         peak_lr=PEAK,
         budget=Budget(seconds=BUDGET),
         clock=Clock(CPU, now=lambda: device.now),
-        pacer=device,  # type: ignore[arg-type]
+        throttle=device,  # type: ignore[arg-type]
     )
     assert training.run(lambda _: None, lambda _: False) == "time"
     assert training.steps == len(told) == len(device.begun)
@@ -212,9 +214,9 @@ def test_the_schedule_runs_through_its_range_when_batches_change_their_pace(
 
 
 def test_on_a_cpu_the_pacer_has_nothing_to_do() -> None:
-    pacer = Pacer(CPU)
+    throttle = Throttle(CPU)
     for _ in range(5):
-        pacer.lap()
-        assert pacer.in_flight == 0
-    pacer.rest()
-    assert pacer.in_flight == 0
+        throttle.batch_queued()
+        assert throttle.in_flight == 0
+    throttle.reset()
+    assert throttle.in_flight == 0

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fatbench.errors import UsageError
-from fatbench.runner.bench import set_up
-from fatbench.training.generators import generators, set_generators
+from fatbench.rng import rng_state, set_rng_state
+from fatbench.runner.setup import set_up
 from fatbench.training.loop import Training
-from fatbench.training.state import restore, state_of, steps_of
+from fatbench.training.state import restore, steps_of, training_state
 from tests.runner.test_runner import make_spec
 
 CPU = torch.device("cpu")
@@ -33,28 +33,28 @@ def drawn() -> tuple[object, ...]:
 def test_every_generator_goes_on_where_it_was(before: int) -> None:
     for _ in range(before):
         drawn()
-    states = generators(CPU)
+    states = rng_state(CPU)
     expected = [drawn(), drawn()]
-    set_generators(states, CPU)
+    set_rng_state(states, CPU)
     assert [drawn(), drawn()] == expected
 
 
 def test_a_state_is_a_copy_that_training_on_leaves_alone() -> None:
     mine = training(batches=2)
-    state = state_of(mine)
+    state = training_state(mine)
     before = {name: tensor.clone() for name, tensor in state.items()}
     mine.step_through_batch()
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
     assert steps_of(state) == 2 * 8
-    assert not torch.equal(state_of(mine)["buffer delta"], state["buffer delta"])
+    assert not torch.equal(training_state(mine)["buffer delta"], state["buffer delta"])
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_a_state_put_into_another_training_is_found_there_again(engine: str) -> None:
-    state = state_of(training(batches=2, engine=engine))
+    state = training_state(training(batches=2, engine=engine))
     other = training(batches=1, seed=5, engine=engine)
     restore(other, state)
-    again = state_of(other)
+    again = training_state(other)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
 
@@ -96,12 +96,12 @@ def with_numpy_outside_its_words(state: dict[str, Tensor]) -> None:
     ],
 )
 def test_what_is_no_state_of_this_training_is_one_line_and_changes_nothing(spoil: object) -> None:
-    state = state_of(training(batches=1))
+    state = training_state(training(batches=1))
     spoil(state)  # type: ignore[operator]
     other = training(seed=5)
-    before = state_of(other)
+    before = training_state(other)
     with pytest.raises(UsageError, match=r"the state is of another training \("):
         restore(other, state)
-    after = state_of(other)
+    after = training_state(other)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in after)

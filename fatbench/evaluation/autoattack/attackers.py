@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fatbench.evaluation.attacks import is_correct
-from fatbench.evaluation.autoattack.borderline import closest_to_falling
-from fatbench.evaluation.autoattack.library import Library
+from fatbench.evaluation.autoattack.adapter import Adapter
+from fatbench.evaluation.autoattack.low_margin import lowest_margins
 from fatbench.evaluation.constraints import check_attack
-from fatbench.evaluation.portion import Logits
+from fatbench.evaluation.microbatch import Logits
 from fatbench.threat import Ball
 
-_BORDERLINE = 0.2  # of the images that stand are attacked on the model too; they cost a few per cent of an evaluation
+_LOW_MARGIN = 0.2  # of the images that stand are attacked on the model too; they cost a few per cent of an evaluation
 
 
 class Attacker(Protocol):
@@ -30,12 +30,12 @@ class Exact:
     """The library's attacks on the model as it is."""
 
     model: Logits
-    library: Library
+    adapter: Adapter
     ball: Ball
 
     def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
         """(B,) which images fall, as the library's own evaluation finds them."""
-        return self.confirms(self.library.perturb(attack, x, y), x, y)
+        return self.confirms(self.adapter.perturb(attack, x, y), x, y)
 
     def confirms(self, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """(B,) whether the model gets each of the images x_adv wrong, all of which must be permitted changes of x.
@@ -57,31 +57,31 @@ class Fast:
     """
 
     exact: Exact
-    stand_in: Logits
+    surrogate: Logits
     arithmetic: Callable[[], AbstractContextManager[None]]  # the stand-in's
-    library: Library  # on the stand-in
+    adapter: Adapter  # on the stand-in
     exact_batch: int  # images that the model itself is attacked on at a time
 
     def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:
         """(B,) which images fall, in the model's own eyes."""
         with self.arithmetic():
-            x_adv = self.library.perturb(attack, x, y)
-            claimed = self.stand_in(x_adv).argmax(1).ne(y) | x_adv.ne(x).flatten(1).any(1)
+            x_adv = self.adapter.perturb(attack, x, y)
+            claimed = self.surrogate(x_adv).argmax(1).ne(y) | x_adv.ne(x).flatten(1).any(1)
         fallen = torch.cat([self.exact.confirms(x_adv[part], x[part], y[part]) for part in self._parts(len(x))])
         doubtful = claimed & ~fallen
         if attack.startswith("apgd"):
-            doubtful[self._borderline(x, y, fallen | doubtful)] = True
+            doubtful[self._low_margin(x, y, fallen | doubtful)] = True
         again = doubtful.nonzero().squeeze(1)
         for part in self._parts(len(again)):
             rows = again[part]
             fallen[rows] = self.exact.breaks(attack, x[rows], y[rows])
         return fallen
 
-    def _borderline(self, x: Tensor, y: Tensor, settled: Tensor) -> Tensor:
+    def _low_margin(self, x: Tensor, y: Tensor, settled: Tensor) -> Tensor:
         """Which of the images that are not settled yet, (B,), stand by the least."""
         standing = (~settled).nonzero().squeeze(1)
         found = [
-            closest_to_falling(self.exact.model, x[rows], y[rows], self.exact.ball, _BORDERLINE)
+            lowest_margins(self.exact.model, x[rows], y[rows], self.exact.ball, _LOW_MARGIN)
             for rows in (standing[part] for part in self._parts(len(standing)))
         ]
         starts = range(0, len(standing), self.exact_batch)

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fatbench.config.spec import EvalEngine
+from fatbench.evaluation.autoattack.adapter import VERSION, Adapter
 from fatbench.evaluation.autoattack.attackers import Attacker, Exact, Fast
-from fatbench.evaluation.autoattack.course import fingerprint
-from fatbench.evaluation.autoattack.library import VERSION, Library
+from fatbench.evaluation.autoattack.checkpoint import fingerprint
+from fatbench.evaluation.autoattack.memory import enlarged_batch_size
 from fatbench.evaluation.autoattack.parts import parts_for
-from fatbench.evaluation.autoattack.room import roomy_batch
-from fatbench.evaluation.autoattack.trial import trusted_stand_in
-from fatbench.evaluation.portion import Logits, Portion, Portioned
+from fatbench.evaluation.autoattack.verified_surrogate import trusted_surrogate
+from fatbench.evaluation.microbatch import Logits, MicroBatch, MicroBatched
 from fatbench.models.classifier import Classifier
 from fatbench.record import Fact
-from fatbench.spec import EvalEngine
 from fatbench.threat import Ball
 
 
@@ -31,12 +31,12 @@ class Job:
     num_classes: int
     seed: int
     batch_size: int
-    portion: Portion  # of a batch that goes through the model at once
+    microbatch: MicroBatch  # of a batch that goes through the model at once
 
     @property
-    def portioned(self) -> Logits:
+    def microbatched(self) -> Logits:
         """The model, on no more images at once than memory holds."""
-        return Portioned(self.model, self.portion)
+        return MicroBatched(self.model, self.microbatch)
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -48,16 +48,16 @@ class Job:
         until = first + self.batch_size
         return self.x[first:until], self.y[first:until]
 
-    def library_on(self, model: Logits) -> Library:
+    def adapter_on(self, model: Logits) -> Adapter:
         """The attacks on `model`, be it the job's or one in its place."""
-        return Library(model, self.ball, self.num_classes, self.seed, self.x.device)
+        return Adapter(model, self.ball, self.num_classes, self.seed, self.x.device)
 
     def fingerprint(self, facts: Mapping[str, Fact]) -> str:
         """A hash of all that decides what the evaluation finds."""
         allowed = {"norm": type(self.ball).__name__, "eps": self.ball.eps, "seed": self.seed}
         code = {"torch": torch.__version__, "device": str(self.x.device), "network": repr(self.model)}  # beside weights
         images, _ = self.chunk(0)
-        predicted = self.portion.judge(len(images), lambda _: self.portioned(images)).argmax(1).tolist()
+        predicted = self.microbatch.run(len(images), lambda _: self.microbatched(images)).argmax(1).tolist()
         setting = {**facts, **allowed, **code, "batch_size": self.batch_size, "attacks": self.attacks}
         setting["predicted"] = predicted
         return fingerprint(self.model, self.x, self.y, setting)
@@ -76,14 +76,18 @@ def plan_for(job: Job, engine: EvalEngine) -> Plan:
     """Return who is to attack: "exact" the library as it is; "fast" one on a stand-in of the model, if one is found."""
     version = parts_for(job.num_classes)[1]
     facts: dict[str, Fact] = {"version": version, "implementation": VERSION}
-    exact = Exact(job.portioned, job.library_on(job.portioned), job.ball)
+    exact = Exact(job.microbatched, job.adapter_on(job.microbatched), job.ball)
     if engine == "exact":
         return Plan(exact, job.batch_size, facts)
     images, _ = job.chunk(0)
-    stand_in, why_not = job.portion.judge(len(images), lambda size: trusted_stand_in(job.model, images[:size]))
-    batch_size = roomy_batch(stand_in or job.model, images[: job.portion.size], len(job.x), job.batch_size)
-    facts |= {"version": f"{version}, fast", "engine": "fast", "arithmetic": str(stand_in.way) if stand_in else "fp32"}
-    if stand_in is None:
+    surrogate, why_not = job.microbatch.run(len(images), lambda size: trusted_surrogate(job.model, images[:size]))
+    batch_size = enlarged_batch_size(surrogate or job.model, images[: job.microbatch.size], len(job.x), job.batch_size)
+    facts |= {
+        "version": f"{version}, fast",
+        "engine": "fast",
+        "arithmetic": str(surrogate.kind) if surrogate else "fp32",
+    }
+    if surrogate is None:
         return Plan(exact, batch_size, facts, (f"the fast engine attacked the network itself: {why_not}",))
-    faster = Portioned(stand_in, job.portion)
-    return Plan(Fast(exact, faster, stand_in.arithmetic, job.library_on(faster), job.batch_size), batch_size, facts)
+    faster = MicroBatched(surrogate, job.microbatch)
+    return Plan(Fast(exact, faster, surrogate.arithmetic, job.adapter_on(faster), job.batch_size), batch_size, facts)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from fatbench.config.spec import Toggle
 from fatbench.models.classifier import Classifier
 from fatbench.ops import weights_constant
-from fatbench.spec import Toggle
-from fatbench.training.engine.frozen import CannotFreezeError, Frozen
-from fatbench.training.engine.live import Live, places
-from fatbench.training.engine.trial import Answer, objection
+from fatbench.training.engine.bf16_shadow import ShadowedNet, places
+from fatbench.training.engine.equivalence import Answer, objection
+from fatbench.training.engine.folded import CannotFoldError, FoldedNet
 
 _TRIED_ON = 8  # images
 
@@ -39,7 +39,7 @@ class FastModel(nn.Module):
             classifier: the model.
             without: parts of the fast engine to leave out.
             compiled: by torch.compile.
-            stem_channels: see `Frozen`.
+            stem_channels: see `FoldedNet`.
         """
         super().__init__()
         self.classifier = classifier  # registered: train(), eval() and parameters() reach it
@@ -51,36 +51,36 @@ class FastModel(nn.Module):
         self._own = [(place, place.parameter) for place in places(classifier.net).values()]
         self._settled = False
         self._format = torch.contiguous_format
-        self._live: Live | None = None
-        self._frozen: Frozen | None = None
+        self._shadowed: ShadowedNet | None = None
+        self._folded: FoldedNet | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) float32 logits of (B, C, H, W) images in [0, 1]."""
         if not self._settled:
             self.settle(x)
-        if self._live is None:
+        if self._shadowed is None:
             logits: Tensor = self.classifier(x)
             return logits
         normalised = self.classifier.normalise(x).contiguous(memory_format=self._format)
         constant = weights_constant()
-        if self._frozen and constant and self._is_itself_at_rest():
-            return self._frozen(normalised)
-        return self._live(normalised, constant=constant)
+        if self._folded and constant and self._is_itself_at_rest():
+            return self._folded(normalised)
+        return self._shadowed(normalised, constant=constant)
 
     @property
     def folds(self) -> bool:
         """Whether eval-mode attacks do without batch norm."""
-        return self._frozen is not None
+        return self._folded is not None
 
     @property
     def in_force(self) -> dict[str, bool]:
         """Which of the ways are taken; known after the first forward."""
         return {
             "channels-last": self._format == torch.channels_last,
-            "shadow": self._live is not None and self._live.has_shadows,
+            "shadow": self._shadowed is not None and self._shadowed.has_shadows,
             "fold": self.folds,
-            "pad-stem": self._frozen is not None and self._frozen.pads_stem,
-            "compile": self._compiled and self._live is not None,
+            "pad-stem": self._folded is not None and self._folded.pads_stem,
+            "compile": self._compiled and self._shadowed is not None,
         }
 
     def _is_itself_at_rest(self) -> bool:
@@ -95,20 +95,20 @@ class FastModel(nn.Module):
             self.refuse("the network has hooks, which must run", "channels-last", "shadow", "fold", "compile")
             return
         if self._wants("channels-last"):
-            why_not = self._objection_to_live(x, torch.channels_last)
+            why_not = self._objection_to_shadowed(x, torch.channels_last)
             if why_not:
                 self.refuse(why_not, "channels-last")
             else:
                 self._format = torch.channels_last
         if self._format != torch.channels_last:
-            why_not = self._objection_to_live(x, self._format)
+            why_not = self._objection_to_shadowed(x, self._format)
             if why_not:
                 self.refuse(why_not, "shadow", "fold", "compile")
                 return
         _set_format(self.classifier.net, self._format)
-        self._live = self._build_live(self.classifier, compiled=self._compiled)
+        self._shadowed = self._build_shadowed(self.classifier, compiled=self._compiled)
         if self._wants("fold"):
-            self._try_to_freeze(x)
+            self._try_to_fold(x)
 
     def refuse(self, why: str, *ways: str) -> None:
         """Do not take these ways, and note why."""
@@ -118,41 +118,41 @@ class FastModel(nn.Module):
     def _wants(self, way: str) -> bool:
         return way not in self._without and way not in self.notes
 
-    def _build_live(self, classifier: Classifier, *, compiled: bool = False) -> Live:
+    def _build_shadowed(self, classifier: Classifier, *, compiled: bool = False) -> ShadowedNet:
         bf16, shadow = classifier.precision == "bf16", self._wants("shadow")
-        return Live(classifier.net, bf16=bf16, shadow=shadow, compiled=compiled)
+        return ShadowedNet(classifier.net, bf16=bf16, shadow=shadow, compiled=compiled)
 
-    def _build_frozen(self, classifier: Classifier, *, compiled: bool = False) -> Frozen:
+    def _build_folded(self, classifier: Classifier, *, compiled: bool = False) -> FoldedNet:
         net, bf16 = classifier.net, classifier.precision == "bf16"
         dtype = torch.bfloat16 if bf16 else next(net.parameters()).dtype
-        return Frozen(net, dtype, stem_channels=self._stem_channels, compiled=compiled)
+        return FoldedNet(net, dtype, stem_channels=self._stem_channels, compiled=compiled)
 
-    def _objection_to_live(self, x: Tensor, memory_format: torch.memory_format) -> str:
+    def _objection_to_shadowed(self, x: Tensor, memory_format: torch.memory_format) -> str:
         def build(trial: Classifier) -> Answer:
             _set_format(trial.net, memory_format)
-            live = self._build_live(trial)
-            return lambda z: live(trial.normalise(z).contiguous(memory_format=memory_format), constant=False)
+            shadowed = self._build_shadowed(trial)
+            return lambda z: shadowed(trial.normalise(z).contiguous(memory_format=memory_format), constant=False)
 
         return objection(self.classifier, build, x, training=True) or objection(
             self.classifier, build, x, training=False
         )
 
-    def _try_to_freeze(self, x: Tensor) -> None:
+    def _try_to_fold(self, x: Tensor) -> None:
         def build(trial: Classifier) -> Answer:
-            frozen = self._build_frozen(trial)
-            return lambda z: frozen(trial.normalise(z).contiguous(memory_format=self._format))
+            folded_net = self._build_folded(trial)
+            return lambda z: folded_net(trial.normalise(z).contiguous(memory_format=self._format))
 
         try:
-            frozen = self._build_frozen(self.classifier, compiled=self._compiled)
-        except CannotFreezeError as error:
+            folded_net = self._build_folded(self.classifier, compiled=self._compiled)
+        except CannotFoldError as error:
             self.refuse(str(error), "fold")
             return
-        why_not = "" if frozen.folded else "no batch norm follows a convolution"
+        why_not = "" if folded_net.folded else "no batch norm follows a convolution"
         why_not = why_not or objection(self.classifier, build, x, training=False)
         if why_not:
             self.refuse(why_not, "fold")
         else:
-            self._frozen = frozen
+            self._folded = folded_net
 
 
 def _has_hooks(module: nn.Module) -> bool:

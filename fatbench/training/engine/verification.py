@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fatbench.data.loader import Plan
+from fatbench.rng import rng_state, set_rng_state
 from fatbench.training.engine.capture import CapturedBatch, Work
-from fatbench.training.generators import generators, set_generators
 
 _TOLERANCE = {"fp32": 0.02, "bf16": 0.05}  # of how far training moves: replays do the same operations as eager batches
 _AGAIN = 3.0  # times as far apart as eager trials, whose kernels need not add in the same order
@@ -77,7 +77,7 @@ class _Trials:
         self._plans, self._state, self._num_train = plans, state, num_train
         self.device = plans[0].rows.device
         self._rows = torch.cat([plan.rows for plan in plans])
-        self.start, self._drawn = _copied(self.seen()), generators(self.device)
+        self.start, self._drawn = _copied(self.seen()), rng_state(self.device)
 
     def seen(self) -> State:
         """What is compared, as it is now."""
@@ -86,7 +86,7 @@ class _Trials:
 
     def run(self, batch: Callable[[Plan], None]) -> None:
         """Go back to the start and train."""
-        set_generators(self._drawn, self.device)
+        set_rng_state(self._drawn, self.device)
         for name, tensor in self._state().items():
             if name not in self.start:
                 tensor.detach().zero_()

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from fatbench import runner
-from fatbench.cli.resolve import Request, resolve
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
 from fatbench.data.loader import to_float
 from fatbench.evaluation.autoattack import run_autoattack
-from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.evaluation.sitting import Sitting
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
+from fatbench.evaluation.eval_result import EvalResult
 from fatbench.models.classifier import Classifier
-from fatbench.runner.bench import set_up
+from fatbench.runner.setup import set_up
 from fatbench.threat import Ball, Linf
 
 EASY = Linf(0.2)
@@ -27,9 +28,9 @@ class Subject(NamedTuple):
     ball: Ball
     classes: int = 10
 
-    def sit(self, batch_size: int = 8, **options: Any) -> Sitting:
+    def evaluate(self, batch_size: int = 8, **options: Any) -> EvalResult:
         options.setdefault("watch", lambda _: None)
-        with measuring(self.model), isolated_randomness(0, self.x.device):
+        with eval_mode(self.model), isolated_rng(0, self.x.device):
             return run_autoattack(
                 self.model,
                 self.x,
@@ -62,7 +63,7 @@ def trained(folder: Path, images: int) -> Subject:
     flags = {"epochs": 4, "evaluate": ["clean"]}
     (spec,) = resolve(Request(["fgsm-rs"], flags=flags), device="cpu")
     record = runner.run(spec, output=folder, calibration_seconds=0.0)
-    bench = set_up(spec, data_dir=None, download=False)
-    bench.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"]))
-    x, y = to_float(bench.dataset.x_test), bench.dataset.y_test
-    return Subject(bench.model, x[:images], y[:images], bench.ball)
+    context = set_up(spec, data_dir=None, download=False)
+    context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"]))
+    x, y = to_float(context.dataset.x_test), context.dataset.y_test
+    return Subject(context.model, x[:images], y[:images], context.ball)

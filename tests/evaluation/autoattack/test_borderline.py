@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fatbench.evaluation.autoattack.borderline import closest_to_falling
+from fatbench.evaluation.autoattack.low_margin import lowest_margins
 from fatbench.models.classifier import Classifier
 from fatbench.threat import L2, Ball, Linf
 
@@ -27,9 +27,9 @@ def _ladder() -> tuple[Classifier, Tensor, Tensor]:
 @pytest.mark.parametrize(("share", "rows"), [(0.01, [3]), (0.4, [3, 1]), (1.0, [3, 1, 4, 2, 0])])
 def test_the_nearest_to_the_boundary_come_first(ball: Ball, share: float, rows: list[int]) -> None:
     model, x, y = _ladder()
-    assert closest_to_falling(model, x, y, ball, share).tolist() == rows
+    assert lowest_margins(model, x, y, ball, share).tolist() == rows
 
 
 def test_of_no_image_there_is_none() -> None:
     model, x, y = _ladder()
-    assert closest_to_falling(model, x[:0], y[:0], Linf(0.1), 0.5).tolist() == []
+    assert lowest_margins(model, x[:0], y[:0], Linf(0.1), 0.5).tolist() == []

@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 from benchmarks.shortened import shortened
 from fatbench import models
-from fatbench.evaluation.autoattack import trial
+from fatbench.evaluation.autoattack import verified_surrogate
+from fatbench.evaluation.autoattack.adapter import Adapter
 from fatbench.evaluation.autoattack.attackers import Exact, Fast
-from fatbench.evaluation.autoattack.fold import fold_batch_norms
-from fatbench.evaluation.autoattack.library import Library
-from fatbench.evaluation.autoattack.room import largest_batch, roomy_batch
-from fatbench.evaluation.autoattack.stand_in import StandIn, Way, ways
-from fatbench.evaluation.autoattack.trial import trusted_stand_in
-from fatbench.evaluation.measuring import measuring
-from fatbench.evaluation.scores import Exam
+from fatbench.evaluation.autoattack.memory import enlarged_batch_size, largest_batch
+from fatbench.evaluation.autoattack.surrogate import Surrogate, SurrogateKind, surrogate_kinds
+from fatbench.evaluation.autoattack.verified_surrogate import trusted_surrogate
+from fatbench.evaluation.eval_mode import eval_mode
+from fatbench.evaluation.evaluator import Evaluator
 from fatbench.models.classifier import Classifier
+from fatbench.models.folding import fold_batch_norms
 from fatbench.threat import Linf
 from tests.evaluation.autoattack.subjects import Subject, fitted, trained
 
-HAS_BF16 = any(way.arithmetic == "bf16" for way in ways(torch.device("cpu")))
+HAS_BF16 = any(kind.arithmetic == "bf16" for kind in surrogate_kinds(torch.device("cpu")))
 
 
 def classifier(name: str) -> tuple[Classifier, Tensor]:
@@ -80,18 +80,18 @@ ODD = [_reads_twice, _depends_on_data, _uses_the_weight]
 @pytest.mark.parametrize("forward", ODD)
 def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[Odd, Tensor], Tensor]) -> None:
     model, x = Classifier(Odd(forward), [0.5], [0.3]).eval(), torch.rand(16, 1, 6, 6)
-    stand_in, _ = trusted_stand_in(model, x)
-    assert stand_in is not None
-    difference = (stand_in(x) - model(x)).norm() / model(x).norm()
+    surrogate, _ = trusted_surrogate(model, x)
+    assert surrogate is not None
+    difference = (surrogate(x) - model(x)).norm() / model(x).norm()
     assert difference < 0.05
-    assert not (stand_in.way.folded and forward is _uses_the_weight)
+    assert not (surrogate.kind.folded and forward is _uses_the_weight)
 
 
 def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
     subject = fitted(4, images=6)
     subject.model.net.keep = torch.zeros(1, requires_grad=True) * 2  # torch copies leaves only
     with shortened(0.01):
-        found, exact = (subject.sit(engine=engine) for engine in ("fast", "exact"))
+        found, exact = (subject.evaluate(engine=engine) for engine in ("fast", "exact"))
     assert torch.equal(found.broken_by, exact.broken_by)
     assert found.attack["arithmetic"] == "fp32"
     (note,) = set(found.warnings) - set(exact.warnings)
@@ -102,9 +102,9 @@ def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
 
 def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = fitted(4, images=6)
-    monkeypatch.setattr(trial, "StandIn", Disagreeing)
-    with measuring(subject.model):
-        found, why_not = trusted_stand_in(subject.model, subject.x)
+    monkeypatch.setattr(verified_surrogate, "Surrogate", Disagreeing)
+    with eval_mode(subject.model):
+        found, why_not = trusted_surrogate(subject.model, subject.x)
     assert found is None
     assert why_not == "a copy of it answers otherwise in fp32"
 
@@ -112,7 +112,7 @@ def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPat
 def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    class Hungry(StandIn):
+    class Hungry(Surrogate):
         def forward(self, x: Tensor) -> Tensor:
             tried.append(len(x))
             if len(x) > 3:
@@ -120,22 +120,22 @@ def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(mo
             return super().forward(x)
 
     subject = fitted(4, images=6)
-    monkeypatch.setattr(trial, "StandIn", Hungry)
+    monkeypatch.setattr(verified_surrogate, "Surrogate", Hungry)
     with shortened(0.01):
-        sitting = subject.sit(batch_size=6, engine="fast")
+        eval_result = subject.evaluate(batch_size=6, engine="fast")
     assert tried[:2] == [6, 3]
-    assert str(sitting.attack["arithmetic"]).endswith("folded")
-    assert not any("the network itself" in text for text in sitting.warnings)
+    assert str(eval_result.attack["arithmetic"]).endswith("folded")
+    assert not any("the network itself" in text for text in eval_result.warnings)
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
 def test_a_stand_in_computes_in_bfloat16_but_for_normalisation_and_logits() -> None:
     model, x = classifier("small-cnn")
-    stand_in = StandIn(model, Way("bf16", folded=True))
-    dtypes = [parameter.dtype for parameter in stand_in.parameters()]
+    surrogate = Surrogate(model, SurrogateKind("bf16", folded=True))
+    dtypes = [parameter.dtype for parameter in surrogate.parameters()]
     assert dtypes == [torch.bfloat16] * 6 + [torch.float32] * 2
     leaf = x.requires_grad_()
-    logits = stand_in(leaf)
+    logits = surrogate(leaf)
     assert logits.dtype == torch.float32
     logits.sum().backward()
     assert leaf.grad is not None
@@ -144,10 +144,10 @@ def test_a_stand_in_computes_in_bfloat16_but_for_normalisation_and_logits() -> N
 
 def test_the_fast_engine_says_what_it_did_and_agrees(digits: Subject) -> None:
     images = (digits.x * 255).round().to(torch.uint8)
-    exam = Exam(images, digits.y, 10, digits.ball, batch_size=40, engine="fast")
+    evaluator = Evaluator(images, digits.y, 10, digits.ball, batch_size=40, engine="fast")
     with shortened(0.02):
-        exact = digits.sit(batch_size=40)
-        fast = exam.sit("autoattack", digits.model, lambda _: None)
+        exact = digits.evaluate(batch_size=40)
+        fast = evaluator.evaluate("autoattack", digits.model, lambda _: None)
     assert fast.attack["version"] == "standard, fast"
     assert fast.attack["engine"] == "fast"
     assert str(fast.attack["arithmetic"]).endswith("folded")
@@ -159,11 +159,11 @@ def test_the_fast_engine_says_what_it_did_and_agrees(digits: Subject) -> None:
 @pytest.mark.slow  # four minutes: every iteration of every attack, twice
 def test_counts_stay_within_a_fifth_of_a_point_on_the_whole_test_set(tmp_path: Path) -> None:
     subject = trained(tmp_path, 497)
-    found = {engine: subject.sit(batch_size=250, engine=engine).standing.sum() for engine in ("exact", "fast")}
+    found = {engine: subject.evaluate(batch_size=250, engine=engine).standing.sum() for engine in ("exact", "fast")}
     assert abs(found["fast"] - found["exact"]) <= 1  # of 497
 
 
-class Disagreeing(StandIn):
+class Disagreeing(Surrogate):
     """Sees another class wherever the first pixel is bright, and so falls where the model does not."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,14 +175,14 @@ class Disagreeing(StandIn):
 @pytest.mark.usefixtures("short")
 def test_what_only_the_stand_in_gets_wrong_is_attacked_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = fitted(ball=Linf(0.1))
-    exact = subject.sit(batch_size=10)
-    with measuring(subject.model):
+    exact = subject.evaluate(batch_size=10)
+    with eval_mode(subject.model):
         right = subject.model(subject.x).argmax(1).eq(subject.y)
-        library = Library(subject.model, subject.ball, 10, 0, subject.x.device)
-        stand_in = Disagreeing(subject.model, Way("fp32", folded=False))
-        mine = Library(stand_in, subject.ball, 10, 0, subject.x.device)
-        exactly = Exact(subject.model, library, subject.ball)
-        fast = Fast(exactly, stand_in, stand_in.arithmetic, mine, exact_batch=10)
+        adapter = Adapter(subject.model, subject.ball, 10, 0, subject.x.device)
+        surrogate = Disagreeing(subject.model, SurrogateKind("fp32", folded=False))
+        mine = Adapter(surrogate, subject.ball, 10, 0, subject.x.device)
+        exactly = Exact(subject.model, adapter, subject.ball)
+        fast = Fast(exactly, surrogate, surrogate.arithmetic, mine, exact_batch=10)
         fallen = fast.breaks("apgd-ce", subject.x[right], subject.y[right])
     by_apgd = exact.broken_by[right].eq(2)
     assert (subject.x[right][:, 0, 0, 0] > 0.5).any(), "the stand-in must be wrong somewhere"
@@ -201,13 +201,13 @@ def test_memory_that_ends_halves_the_larger_batches(monkeypatch: pytest.MonkeyPa
         return breaks(self, attack, x, y)
 
     monkeypatch.setattr(Fast, "breaks", hungry)
-    monkeypatch.setattr("fatbench.evaluation.autoattack.plan.roomy_batch", lambda *_: 16)
-    sitting = subject.sit(batch_size=4, engine="fast")
+    monkeypatch.setattr("fatbench.evaluation.autoattack.plan.enlarged_batch_size", lambda *_: 16)
+    eval_result = subject.evaluate(batch_size=4, engine="fast")
     assert seen[:3] == [10, 8, 4]
-    assert sitting.attack["batch_size"] == 4
+    assert eval_result.attack["batch_size"] == 4
     monkeypatch.setattr(Fast, "breaks", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(torch.OutOfMemoryError):  # there is no room for a single image
-        subject.sit(batch_size=4, engine="fast")
+        subject.evaluate(batch_size=4, engine="fast")
 
 
 def test_batches_grow_while_there_are_images_and_memory() -> None:
@@ -215,4 +215,4 @@ def test_batches_grow_while_there_are_images_and_memory() -> None:
     assert largest_batch(250, 400, bytes_each=2**20, bytes_free=2**40) == 500
     assert largest_batch(250, 10_000, bytes_each=2**20, bytes_free=2**30) == 500
     assert largest_batch(250, 10_000, bytes_each=2**20, bytes_free=2**20) == 250
-    assert roomy_batch(nn.Identity(), torch.zeros(4, 1, 8, 8), images=100, batch_size=4) == 4  # a CPU
+    assert enlarged_batch_size(nn.Identity(), torch.zeros(4, 1, 8, 8), images=100, batch_size=4) == 4  # a CPU

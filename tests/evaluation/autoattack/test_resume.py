@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.shortened import shortened
-from fatbench.evaluation.sitting import Advance, Sitting
+from fatbench.evaluation.eval_result import EvalProgress, EvalResult
 from fatbench.threat import L2, Linf
 from tests import processes
 from tests.evaluation.autoattack import victim
@@ -28,18 +28,18 @@ class Watcher:
     """Keeps what it hears, and ends the evaluation when it has heard enough."""
 
     def __init__(self, patience: int | None = None) -> None:
-        self.heard: list[Advance] = []
+        self.heard: list[EvalProgress] = []
         self.patience = patience
 
-    def __call__(self, advance: Advance) -> None:
+    def __call__(self, progress: EvalProgress) -> None:
         if len(self.heard) == self.patience:
             raise KilledError
-        self.heard.append(advance)
+        self.heard.append(progress)
 
 
-def without_times(sitting: Sitting) -> dict[str, Any]:
-    seen = vars(replace(sitting, seconds=0.0, part_seconds={}))
-    return seen | {"broken_by": sitting.broken_by.tolist()}
+def without_times(eval_result: EvalResult) -> dict[str, Any]:
+    seen = vars(replace(eval_result, seconds=0.0, part_seconds={}))
+    return seen | {"broken_by": eval_result.broken_by.tolist()}
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def subject() -> Subject:
 @pytest.mark.usefixtures("shorter")
 def test_progress_names_attack_and_chunk_and_guesses_nothing(subject: Subject) -> None:
     watcher = Watcher()
-    sitting = subject.sit(batch_size=3, watch=watcher)
+    eval_result = subject.evaluate(batch_size=3, watch=watcher)
     heard = watcher.heard
     assert [one.part for one in heard[:2]] == ["apgd-ce, chunk 1 of 4", "apgd-ce, chunk 2 of 4"]
     assert list(dict.fromkeys(one.part.split(",")[0] for one in heard)) == PARTS
@@ -68,25 +68,27 @@ def test_progress_names_attack_and_chunk_and_guesses_nothing(subject: Subject) -
     assert done == sorted(done)
     assert done[0] == 0
     assert {one.total for one in heard} == {12}
-    assert sum(sitting.part_seconds.values()) <= sitting.seconds
+    assert sum(eval_result.part_seconds.values()) <= eval_result.seconds
 
 
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 @pytest.mark.usefixtures("shorter")
 def test_stopped_after_any_chunk_it_ends_the_same(subject: Subject, tmp_path: Path, engine: str) -> None:
     subject, watcher = subject._replace(x=subject.x[:7], y=subject.y[:7]), Watcher()
-    whole = subject.sit(batch_size=3, watch=watcher, engine=engine)
+    whole = subject.evaluate(batch_size=3, watch=watcher, engine=engine)
     assert 0 < whole.standing.sum() < 7
     state = tmp_path / "deep" / "state.npz"
     for patience in range(1, len(watcher.heard)):
         with pytest.raises(KilledError):
-            subject.sit(batch_size=3, watch=Watcher(patience), engine=engine, state=state)
+            subject.evaluate(batch_size=3, watch=Watcher(patience), engine=engine, state=state)
         rest = Watcher()
-        resumed = subject.sit(batch_size=3, watch=rest, engine=engine, state=state)
+        resumed = subject.evaluate(batch_size=3, watch=rest, engine=engine, state=state)
         assert without_times(resumed) == without_times(whole)
         assert [one.part for one in rest.heard] == [one.part for one in watcher.heard[patience:]]
         again = Watcher()  # what is complete is known, until whoever asked has written it down
-        assert without_times(subject.sit(batch_size=3, watch=again, engine=engine, state=state)) == without_times(whole)
+        assert without_times(subject.evaluate(batch_size=3, watch=again, engine=engine, state=state)) == without_times(
+            whole
+        )
         assert again.heard == []
         state.unlink()
 
@@ -96,14 +98,14 @@ def test_seconds_add_up_over_restarts(subject: Subject, tmp_path: Path) -> None:
     state = tmp_path / "state.npz"
     for _ in range(2):
         with pytest.raises(KilledError):
-            subject.sit(batch_size=3, watch=Watcher(3), state=state)
+            subject.evaluate(batch_size=3, watch=Watcher(3), state=state)
     with np.load(state) as arrays:
         content = dict(arrays)
     content["seconds"] = content["seconds"] + 1000
     np.savez(state, **content)
-    sitting = subject.sit(batch_size=3, state=state)
-    assert 1000 < sitting.seconds < 1100
-    assert all(1000 <= seconds < 1100 for seconds in sitting.part_seconds.values())
+    eval_result = subject.evaluate(batch_size=3, state=state)
+    assert 1000 < eval_result.seconds < 1100
+    assert all(1000 <= seconds < 1100 for seconds in eval_result.part_seconds.values())
 
 
 Change = Callable[[Subject], tuple[Subject, dict[str, Any]]]
@@ -131,11 +133,11 @@ def test_another_evaluations_state_is_no_business_of_this_one(subject: Subject, 
     state, watcher = tmp_path / "state.npz", Watcher()
     with shortened(0.01):
         with pytest.raises(KilledError):
-            subject.sit(batch_size=3, watch=Watcher(1), state=state)
+            subject.evaluate(batch_size=3, watch=Watcher(1), state=state)
         other, options = change(subject)
-        sitting = other.sit(**{"batch_size": 3, "watch": watcher, "state": state} | options)
+        eval_result = other.evaluate(**{"batch_size": 3, "watch": watcher, "state": state} | options)
     assert watcher.heard[0].part.startswith("apgd-ce, chunk 1 of")
-    assert not any("anew" in warning for warning in sitting.warnings)
+    assert not any("anew" in warning for warning in eval_result.warnings)
 
 
 def _cut_short(state: Path) -> None:
@@ -168,11 +170,11 @@ def test_a_damaged_state_is_not_believed(subject: Subject, tmp_path: Path, damag
     state, watcher = tmp_path / "state.npz", Watcher()
     with shortened(0.01):
         with pytest.raises(KilledError):
-            subject.sit(batch_size=3, watch=Watcher(1), state=state)
+            subject.evaluate(batch_size=3, watch=Watcher(1), state=state)
         damage(state)
-        sitting = subject.sit(batch_size=3, watch=watcher, state=state)
+        eval_result = subject.evaluate(batch_size=3, watch=watcher, state=state)
     assert watcher.heard[0].part == "apgd-ce, chunk 1 of 4"
-    assert sum("began anew" in warning for warning in sitting.warnings) == 1
+    assert sum("began anew" in warning for warning in eval_result.warnings) == 1
 
 
 def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
@@ -184,8 +186,8 @@ def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
     before = killed.said.splitlines()
     watcher, undisturbed = Watcher(), Watcher()
     with shortened(victim.SHARE):
-        whole = subject.sit(victim.BATCH_SIZE, watch=undisturbed)
-        resumed = subject.sit(victim.BATCH_SIZE, watch=watcher, state=tmp_path / "state.npz")
+        whole = subject.evaluate(victim.BATCH_SIZE, watch=undisturbed)
+        resumed = subject.evaluate(victim.BATCH_SIZE, watch=watcher, state=tmp_path / "state.npz")
     assert without_times(resumed) == without_times(whole)
     parts = [one.part for one in undisturbed.heard]
     assert before == parts[: victim.LAST]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from benchmarks.shortened import shortened
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.autoattack import parts_for
-from fatbench.evaluation.measuring import isolated_randomness, measuring
-from fatbench.evaluation.scores import Exam
+from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
+from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Score
 from fatbench.threat import L2, Ball, Linf
 from tests.evaluation.autoattack.subjects import Subject, fitted
@@ -27,19 +27,21 @@ SETTINGS = [
 ]
 
 
-def exam(subject: Subject) -> Exam:
+def evaluator(subject: Subject) -> Evaluator:
     """The same images, rounded to 8 bits."""
-    return Exam((subject.x * 255).round().to(torch.uint8), subject.y, subject.classes, subject.ball, batch_size=250)
+    return Evaluator(
+        (subject.x * 255).round().to(torch.uint8), subject.y, subject.classes, subject.ball, batch_size=250
+    )
 
 
 def score(subject: Subject) -> Score:
-    return exam(subject).sit("autoattack", subject.model, lambda _: None).score
+    return evaluator(subject).evaluate("autoattack", subject.model, lambda _: None).score
 
 
 def stock_broken_by(subject: Subject, batch_size: int) -> Tensor:
     """The library's own evaluation of the first one, two, ... attacks: what falls with one more, that one broke."""
     norm = type(subject.ball).__name__
-    with measuring(subject.model), isolated_randomness(0, subject.x.device):
+    with eval_mode(subject.model), isolated_rng(0, subject.x.device):
         clean = subject.model(subject.x).argmax(1).eq(subject.y)
         broken_by = torch.where(clean, 0, 1)
         for last in range(1, 5):
@@ -57,7 +59,7 @@ def test_every_image_is_broken_by_what_the_standard_evaluation_breaks_it_with(
 ) -> None:
     subject = digits._replace(ball=ball)
     with shortened(share):
-        ours, stock = subject.sit(batch_size=16), stock_broken_by(subject, batch_size=16)
+        ours, stock = subject.evaluate(batch_size=16), stock_broken_by(subject, batch_size=16)
     assert torch.equal(ours.broken_by, stock.to(torch.int8))
     assert ours.attack == {"version": "standard", "implementation": f"pyautoattack {pyautoattack.__version__}"}
     assert 0 < ours.standing.sum() < len(stock) - 1, "the test must have both verdicts"
@@ -136,7 +138,7 @@ def test_a_forward_that_optimises_is_warned_of_and_the_next_model_is_not() -> No
 def test_an_exam_leaves_process_and_model_as_they_were(digits: Subject) -> None:
     model, logger = digits.model.train(), logging.getLogger("auto-attack")
     frozen = next(model.parameters()).requires_grad_(False)
-    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+    rng_state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     settings = logger.handlers[:], logger.propagate, logger.disabled, logger.level, sys.gettrace()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     try:
@@ -145,8 +147,8 @@ def test_an_exam_leaves_process_and_model_as_they_were(digits: Subject) -> None:
         assert [parameter.requires_grad for parameter in model.parameters()].count(False) == 1
         assert all(parameter.grad is None for parameter in model.parameters())
         assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
-        assert torch.equal(torch.get_rng_state(), generators[0])
-        assert (random.getstate(), np.random.get_state()[1].tolist()) == generators[1:]  # type: ignore[union-attr]
+        assert torch.equal(torch.get_rng_state(), rng_state[0])
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == rng_state[1:]  # type: ignore[union-attr]
         now = logger.handlers[:], logger.propagate, logger.disabled, logger.level, sys.gettrace()
         assert now == settings
     finally:
@@ -155,18 +157,18 @@ def test_an_exam_leaves_process_and_model_as_they_were(digits: Subject) -> None:
 
 def test_images_outside_the_box_are_refused(digits: Subject) -> None:
     with pytest.raises(InvalidRunError, match=r"the images span \[0, 2\], expected \[0, 1\]"):
-        digits._replace(x=digits.x * 2).sit()
+        digits._replace(x=digits.x * 2).evaluate()
 
 
 def test_a_break_outside_the_ball_is_refused(digits: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyautoattack.autoattack.APGDAttack.perturb", lambda _, x, y: 1 - x)
     with pytest.raises(InvalidRunError, match="more than eps"):
-        digits.sit()
+        digits.evaluate()
 
 
 def test_the_model_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("pyautoattack.checks.check_range_output", lambda *_, **__: seen.append(1))
     with shortened(0.01):
-        fitted(4, images=6).sit(batch_size=2)
+        fitted(4, images=6).evaluate(batch_size=2)
     assert len(seen) == 1

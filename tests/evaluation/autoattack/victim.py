@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.shortened import shortened
-from fatbench.evaluation.sitting import Advance
+from fatbench.evaluation.eval_result import EvalProgress
 from fatbench.threat import Linf
 from tests.evaluation.autoattack.subjects import fitted
 
@@ -19,13 +19,13 @@ def perish(folder: Path) -> None:
     """Evaluate the weights in `folder`, print each chunk, and die in the last."""
     heard = []
 
-    def watch(advance: Advance) -> None:
-        print(advance.part, flush=True)
-        heard.append(advance)
+    def watch(progress: EvalProgress) -> None:
+        print(progress.part, flush=True)
+        heard.append(progress)
         if len(heard) == LAST:
             os.kill(os.getpid(), signal.SIGKILL)
 
     subject = fitted(ball=Linf(0.15))
     subject.model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     with shortened(SHARE):
-        subject.sit(BATCH_SIZE, watch=watch, state=folder / "state.npz")
+        subject.evaluate(BATCH_SIZE, watch=watch, state=folder / "state.npz")

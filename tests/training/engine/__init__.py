@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from fatbench import methods
-from fatbench.cli.resolve import Request, resolve
-from fatbench.evaluation.measuring import isolated_randomness
+from fatbench.config.request import Request
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
+from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.interface import Batch
 from fatbench.models.classifier import Classifier
 from fatbench.record import EngineInfo
-from fatbench.runner.bench import Bench, set_up
-from fatbench.spec import RunSpec
-from fatbench.training.loop import Pulse, Training
+from fatbench.runner.setup import RunContext, set_up
+from fatbench.training.loop import Training, TrainStatus
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import prepare
 from tests.methods import NUM_TRAIN
@@ -66,13 +67,13 @@ class Trial:
     """A training on digits by the engine that its spec names, ready to run."""
 
     spec: RunSpec
-    bench: Bench
+    context: RunContext
     training: Training
     updates: int  # optimiser steps that a batch is worth
     info: EngineInfo | None = None
 
     def prepare(self) -> "Trial":
-        with isolated_randomness(self.spec.seed, self.bench.device):
+        with isolated_rng(self.spec.seed, self.context.device):
             self.info = prepare(self.training, self.updates, self.spec)
         return self
 
@@ -89,7 +90,7 @@ class Trial:
     def finish(self) -> dict[str, Tensor]:
         """Train to the end of the budget; the state there, with loss, steps and the place in the random stream."""
         torch.manual_seed(7)
-        pulses: list[Pulse] = []
+        pulses: list[TrainStatus] = []
         self.training.run(lambda _: None, lambda pulse: bool(pulses.append(pulse)))
         counts = {"steps": pulses[-1].steps, "batches": pulses[-1].batches, "loss": pulses[-1].loss}
         random = {"random": torch.get_rng_state()}
@@ -99,10 +100,10 @@ class Trial:
     def state(self) -> dict[str, Tensor]:
         """What training builds on: weights and statistics, momentum, the method's buffers."""
         slots = self.training.optimizer.state
-        named = self.bench.model.named_parameters()
+        named = self.context.model.named_parameters()
         momentum = {f"momentum of {name}": slots[value]["momentum_buffer"] for name, value in named}
         buffers = {f"buffer {name}": value for name, value in self.training.ctx.buffers.items()}
-        everything = self.bench.model.state_dict() | momentum | buffers
+        everything = self.context.model.state_dict() | momentum | buffers
         return {name: value.detach().clone() for name, value in everything.items()}
 
 
@@ -120,9 +121,9 @@ def make_spec(
 
 def make_trial(spec: RunSpec, *, double: bool = False) -> Trial:
     """The training of `spec`, cold; `double`: its weights in float64, where two right answers agree to ten digits."""
-    bench = set_up(spec, data_dir=None, download=False)
-    with isolated_randomness(spec.seed, bench.device):
-        updates = count_passes(bench.model, bench.method, bench.loader.batch(0), bench.context()).updates
+    context = set_up(spec, data_dir=None, download=False)
+    with isolated_rng(spec.seed, context.device):
+        updates = count_passes(context.model, context.method, context.loader.batch(0), context.method_context()).updates
     if double:
-        bench.model.double()
-    return Trial(spec, bench, bench.training(), updates)
+        context.model.double()
+    return Trial(spec, context, context.training(), updates)

@@ -44,7 +44,7 @@ def test_a_prepared_training_begins_as_one_that_is_not(name: str) -> None:
     before = torch.get_rng_state()
     warm.prepare()
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(parameter.grad is None for parameter in warm.bench.model.parameters())
+    assert all(parameter.grad is None for parameter in warm.context.model.parameters())
     assert (warm.training.steps, warm.training.batches, float(warm.training.loss_sum)) == (0, 0, 0.0)
     assert warm.run(2) == cold.run(2)
     assert_close(warm.state, cold.state, rtol=0, atol=0)

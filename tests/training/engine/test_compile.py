@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fatbench.evaluation.measuring import measuring
+from fatbench.evaluation.eval_mode import eval_mode
 
 from . import Trial, make_spec, make_trial
 
@@ -25,8 +25,8 @@ def nothing_compiled() -> Iterator[None]:
 
 def evaluated(trial: Trial) -> None:
     """Look at the model as a probe does, between two epochs."""
-    with measuring(trial.bench.model), torch.no_grad():
-        trial.bench.model(trial.bench.loader.batch(0).x)
+    with eval_mode(trial.context.model), torch.no_grad():
+        trial.context.model(trial.context.loader.batch(0).x)
 
 
 @pytest.mark.parametrize("without", [(), ("fold",)], ids=["whole", "no fold"])

@@ -10,7 +10,7 @@ from torch.autograd.graph import increment_version
 from torch.testing import assert_close
 
 from fatbench import methods
-from fatbench.spec import Toggle
+from fatbench.config.spec import Toggle
 from fatbench.training.engine.fast_model import FastModel
 from tests.methods import SGD, make_context, of_every_kind, train
 from tests.methods.test_equivalence import load_twin
@@ -71,11 +71,11 @@ def by_the_reference(name: str, norm: str, precision: str, *, double: bool) -> t
 @every_case
 def test_on_digits_the_whole_engine_trains_as_the_reference(name: str, norm: str) -> None:
     trial = make_trial(make_spec(name, norm, engine="fast"), double=True).prepare()
-    start = {name: value.clone() for name, value in trial.bench.model.state_dict().items()}
+    start = {name: value.clone() for name, value in trial.context.model.state_dict().items()}
     losses, (expected, state) = trial.run(BATCHES), by_the_reference(name, norm, "fp32", double=True)
     assert losses == pytest.approx(expected, rel=1e-6)  # their sum is kept in float32
     assert_near(trial.state, state)
-    moved = [not torch.equal(start[key], value) for key, value in trial.bench.model.state_dict().items()]
+    moved = [not torch.equal(start[key], value) for key, value in trial.context.model.state_dict().items()]
     assert sum(moved) == len(moved) - 2  # all but mean and std: something was tested
     assert isinstance(trial.training.model, FastModel)
     assert trial.training.model.folds

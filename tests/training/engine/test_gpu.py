@@ -185,8 +185,8 @@ def test_the_host_never_waits_for_the_device(method: str, without: list[str], bu
     with waiting_forbidden():
         for _ in range(5):
             trial.training.step_through_batch()
-    assert trial.training.pacer is not None
-    assert trial.training.pacer.in_flight == 2
+    assert trial.training.throttle is not None
+    assert trial.training.throttle.in_flight == 2
 
 
 def colours(folder: Path) -> str:

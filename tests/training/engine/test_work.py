@@ -10,8 +10,8 @@ from torch.autograd.graph import increment_version
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fatbench import methods
+from fatbench.config.spec import Precision, Toggle
 from fatbench.interface import Batch
-from fatbench.spec import Precision, Toggle
 from fatbench.training.engine.fast_model import FastModel
 from tests.methods import make_context
 from tests.training.test_passes import optimum

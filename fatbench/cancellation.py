@@ -1,0 +1,28 @@
+"""Asking a run to leave off, which it does where nothing is lost."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to leave off, and has: its state is kept."""
+
+
+class CancelToken:
+    """Asks a run to stop, from a signal handler or another thread.
+
+    While the run is `polling`, it checks `requested` after every batch; at other times it must be interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.polled = False
+
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """What happens inside looks at `requested` often."""
+        self.polled = True
+        try:
+            yield
+        finally:
+            self.polled = False

@@ -1,0 +1,117 @@
+"""How a run that was left off is gone on with, in the words of the command line."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fatbench import methods, models, record
+from fatbench.config.spec import RunSpec
+from fatbench.errors import FatbenchError, UsageError, WriteError
+from fatbench.io.lock import is_held
+from fatbench.io.safe_read import path_exists
+from fatbench.record import Record
+from fatbench.record.paths import has_checkpoint, record_path, replacement_path
+
+_DEFAULT = Path("results")
+_LONGEST = 300  # letters of what went wrong, so that the remedy has room in the line
+
+
+def own_code(spec: RunSpec) -> dict[str, str]:
+    """Return the method and the model of the spec that are code of a user's own, by flag."""
+    method = {} if spec.method in methods.names() else {"--method": spec.method}
+    return method | ({} if spec.model in models.names() else {"--model": spec.model})
+
+
+def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) -> str:
+    """Return the whole command that goes on with the run, as a shell reads it."""
+    flags = own_code(spec)
+    if output != _DEFAULT:
+        flags["--output"] = str(output)
+    if data_dir is not None:
+        flags["--data-dir"] = str(data_dir)
+    return " ".join(["fatbench", "resume", spec.id, *(shlex.quote(word) for flag in flags.items() for word in flag)])
+
+
+def resume_hint(kept: Record, output: Path, data_dir: Path | None = None) -> str | None:
+    """Return the command that goes on with the run of a record; None where it has left nothing to go on with.
+
+    Args:
+        kept: the record, of a run that was trained here.
+        output: the folder that it lies in.
+        data_dir: where the run found its data, if it was told.
+    """
+    if not (kept.budget.spent or has_checkpoint(output, kept.spec.id)):
+        return None
+    return resume_command(kept.spec, output, data_dir)
+
+
+def interruption_hint(spec: RunSpec, options: Mapping[str, Any]) -> str:
+    """Return what there is of the run `spec` that was interrupted, and how to go on with it.
+
+    Args:
+        spec: of the run.
+        options: it was called with; of `fatbench.runner.run`.
+    """
+    output: Path = options["output"]
+    found = _interrupted(output, spec.id)
+    if found is None:
+        return "the same command starts again"
+    path, kept = found
+    earned = f"what was earned is in {path}"
+    if spec.epochs == 0:
+        what = "starts this run again" if options["force"] else "goes on with the evaluation"
+        return f"{earned}; the same command {what}"
+    again = resume_hint(kept, output, options.get("data_dir"))
+    if again is not None:
+        return f"{earned}; {again} goes on{' with the evaluation' * kept.budget.spent}"
+    if kept.steps or kept.history:
+        return f"{earned}; the same command starts this run again"
+    return f"{spec.id} has nothing to go on with yet; the same command starts it again"
+
+
+def with_resume_hint(error: Exception, spec: RunSpec, options: Mapping[str, Any]) -> Exception:
+    """Return the error with how to go on once its reason is mended, where the run has left something to go on with."""
+    output: Path = options["output"]
+    found = _unfinished(output, spec.id)
+    if found is None or not isinstance(error, FatbenchError):
+        return error
+    _, kept = found
+    again = resume_hint(kept, output, options.get("data_dir"))
+    if again is None:
+        return error
+    if isinstance(error, WriteError):
+        mended: FatbenchError = FatbenchError(f"{error.problem}; {error.remedy}, then {again} goes on")
+    elif kept.status == "failed" and kept.error == str(error):  # else it did not come to run at all
+        mended = FatbenchError(f"{error!s:.{_LONGEST}}; once that is mended, {again} goes on")
+    else:
+        return error
+    mended.exit_code = error.exit_code
+    return mended
+
+
+def _interrupted(output: Path, run_id: str) -> tuple[Path, Record] | None:
+    """Return the record of the run if it was interrupted, or has yet to take a result's place, and where it is.
+
+    One that is still said to be running was interrupted too, where no process is at it: a second signal ends a run at
+    once.
+    """
+    found = _unfinished(output, run_id)
+    if found is None:
+        return None
+    path, kept = found
+    running = kept.status == "running" and is_held(output, run_id)
+    return None if running or kept.status == "failed" else (path, kept)
+
+
+def _unfinished(output: Path, run_id: str) -> tuple[Path, Record] | None:
+    """Return the record of the run, and where it is, unless it is a result that stands."""
+    final = record_path(output, run_id)
+    for path in (replacement_path(output, run_id), final):
+        try:
+            found = record.load(path) if path_exists(path) else None
+        except UsageError:
+            continue
+        if found is not None and not (found.finished and path == final):
+            return path, found
+    return None

@@ -1,0 +1,215 @@
+"""From flags and presets to complete specs: a dataset's defaults, changed by a preset, changed by flags."""
+
+import hashlib
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from fatbench import data, methods, models
+from fatbench.config import presets, recipes
+from fatbench.config.parsing import EvaluationRequest, parse_request, parse_seconds
+from fatbench.config.request import Request
+from fatbench.config.spec import RunSpec, Toggle, build_spec
+from fatbench.errors import UsageError
+from fatbench.io.safe_read import is_directory, path_exists, read_file
+from fatbench.methods._compatibility import check_compatible
+
+DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
+DEFAULT_SELECTION = "pgd-10"
+_BUDGETS = {"epochs", "time_budget"}
+_TURNS = {"milestones", "peak"}
+_LARGEST = 2**24  # bytes of a file of code
+_UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
+
+
+def resolve(request: Request, device: str) -> list[RunSpec]:
+    """Return one spec per method and seed, methods first; `device` is resolved already.
+
+    Raises:
+        UsageError: the first thing that cannot be right, in one line.
+    """
+    preset = presets.load(request.preset) if request.preset else {}
+    names = list(dict.fromkeys(request.methods or ([preset["method"]] if preset.get("method") else [])))
+    if not names:
+        raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
+    described = {name: methods.describe(name) for name in names}
+    assigned = _assignments(request.hyper, described.values())
+    specs = []
+    for name, description in described.items():
+        recipe = recipes.recipe(name, preset, request)
+        dataset = recipes.dataset(recipe, request)
+        defaults = presets.for_dataset(dataset)
+        settings = _settings((defaults, recipe), dataset, request, device)
+        meant = assigned.get(None, {}) | assigned.get(description.name, {})  # what is said of one method stands above
+        hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
+        own_method = description.sha256 if description.package else own_source(name)
+        sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
+        seeds = _seeds(request.seeds)
+        specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
+        check_compatible(description, specs[-1])
+    return specs
+
+
+def _settings(layers: Sequence[Mapping[str, Any]], dataset: str, request: Request, device: str) -> dict[str, Any]:
+    """Return the fields of a spec that are neither the method's nor the seed: defaults, recipe and flags, in order."""
+    settings = _merge(_UNIVERSAL, *layers, request.flags)
+    settings |= {"dataset": dataset, "device": device}
+    for key in recipes.OF_THE_METHOD:
+        settings.pop(key, None)
+    if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.flags)):
+        raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
+    _fill_in_engine(settings, device, request.require)
+    settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
+    settings |= evaluations(settings, request.eval_samples)
+    _check_names(settings["model"], dataset)
+    return settings
+
+
+def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[Toggle]) -> None:
+    """On a GPU the fast engine in bf16 is what nobody would go without; elsewhere plain float32 is the default."""
+    on_gpu = device.startswith("cuda")
+    wants_fast = on_gpu or settings.get("without") or settings.get("compile") or require
+    settings.setdefault("engine", "fast" if wants_fast else "reference")
+    settings.setdefault("precision", "bf16" if on_gpu and settings["engine"] == "fast" else "fp32")
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers on top of each other.
+
+    One that sets a kind of budget removes the other kind below, one that sets a schedule where another one turned.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        replaced = (_BUDGETS if _BUDGETS & layer.keys() else set()) | (_TURNS if "schedule" in layer else set())
+        merged = {key: value for key, value in merged.items() if key not in replaced}
+        merged.update(layer)
+    return merged
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
+
+
+def _seconds(time_budget: str | None) -> float | None:
+    try:
+        return None if time_budget is None else parse_seconds(time_budget)
+    except ValueError as error:
+        raise UsageError(f"--time-budget: {error}") from None
+
+
+def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str, Any]:
+    """Take `evaluate` and `autoattack_samples` out of the settings, and return the spec's fields that they come to.
+
+    Raises:
+        UsageError: an evaluation is asked for in a way that cannot be right, or twice.
+    """
+    requested = [_request(text) for text in settings.pop("evaluate", DEFAULT_EVALUATIONS)]
+    autoattack_samples = settings.pop("autoattack_samples", None)
+    samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
+    sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
+    twice = next((one.name for one in requested if [other.name for other in requested].count(one.name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--eval names {twice} twice: one number of images each")
+    return {
+        "evaluations": {one.name: one.images or sparing.get(one.name, samples) for one in requested},
+        "eval_precision": {one.name: one.precision for one in requested if one.precision is not None},
+    }
+
+
+def validation_evaluation(text: str) -> str:
+    """Return the evaluation in "val", "val:pgd-20" or "pgd-20".
+
+    Raises:
+        UsageError: it asks for test images, or for no evaluation.
+    """
+    where, _, name = text.replace(" ", "").partition(":")
+    if where == "test":
+        raise UsageError("--select-on test: a model selected on test images has seen them; select on val")
+    what = (name or DEFAULT_SELECTION) if where == "val" else text.strip()
+    return _request(what).name
+
+
+def _request(text: str) -> EvaluationRequest:
+    try:
+        return parse_request(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise UsageError(f"--eval-samples takes a number of images or all, not '{text:.40}'")
+    return int(text)
+
+
+def _check_names(model: str, dataset: str) -> None:
+    """Know a misspelt name before torch is imported; what is a path or a factory is looked at when it is needed."""
+    if ":" not in model and not model.endswith(".py"):
+        models.describe(model)
+    if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or is_directory(Path(dataset))):
+        data.describe(dataset)
+
+
+def engine_parts(names: Sequence[str] | None) -> tuple[Toggle, ...]:
+    """Return the parts of the fast engine in `--require`, in the order given.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    known: dict[str, Toggle] = {part: part for part in get_args(Toggle)}
+    unknown = next((name for name in names or () if name not in known), None)
+    if unknown is not None:
+        raise UsageError(f"--require takes {', '.join(known)}, not '{unknown:.40}'")
+    return tuple(known[name] for name in dict.fromkeys(names or ()))
+
+
+def own_source(name: str) -> str | None:
+    """Return the sha256 of the user's own file that a name stands for, or None for what fatbench brings.
+
+    Such are "my_idea.py", "net.py:factory" and "package.module:factory"; the module is looked for, not imported.
+    """
+    path, colon, _ = name.rpartition(":")
+    file = Path(path if colon else name)
+    if colon and file.suffix != ".py":
+        inside = Path(*path.split("."))
+        places = [Path(folder) / inside for folder in sys.path]
+        found = (one for place in places for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file())
+        file = next(found, file)
+    if file.suffix != ".py" or not path_exists(file):
+        return None
+    return hashlib.sha256(read_file(file, _LARGEST)).hexdigest()
+
+
+def _assignments(texts: Sequence[str], described: Collection[methods.Description]) -> dict[str | None, dict[str, str]]:
+    """Return what is set, by method; None for all of them.
+
+    Raises:
+        UsageError: one is not of the form [METHOD.]NAME=VALUE, or the same is set twice.
+    """
+    found: dict[str | None, dict[str, str]] = defaultdict(dict)
+    for text in texts:
+        method, name, value = _assignment(text, described)
+        if name in found[method]:
+            key = f"{method}.{name}" if method else name
+            raise UsageError(f"--set {key} is given twice, as {found[method][name]} and as {value}: leave one out")
+        found[method][name] = value
+    return found
+
+
+def _assignment(text: str, described: Collection[methods.Description]) -> tuple[str | None, str, str]:
+    """Return (method or None, name, value) from "[METHOD.]NAME=VALUE"."""
+    key, equals, value = text.partition("=")
+    method, _, name = key.strip().rpartition(".")
+    if not equals or not name:
+        raise UsageError(f"--set takes NAME=VALUE, or METHOD.NAME=VALUE, not '{text}'")
+    known = [description.name for description in described]
+    method = method.replace("_", "-")
+    if method and method not in known:
+        raise UsageError(f"--set {key}: {method} is not among the methods to run ({', '.join(known)})")
+    return method or None, name, value

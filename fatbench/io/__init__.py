@@ -1,0 +1,1 @@
+"""Files: atomic writes, safe reads of untrusted input, arrays, locks. No torch here."""

@@ -1,0 +1,56 @@
+"""Where the files of a run lie: the one place that knows their names. No torch here."""
+
+from pathlib import Path
+
+from fatbench.errors import UsageError
+from fatbench.io.safe_read import path_exists
+from fatbench.record import Record, load
+
+STATE, PREVIOUS_CHECKPOINT = "state.safetensors", "state-before.safetensors"  # of a training
+IN_PROGRESS = "running-"  # before an artefact's name while an earlier result is still in force
+
+
+def record_path(folder: Path, run_id: str) -> Path:
+    """Where a run's result is found."""
+    return folder / f"{run_id}.json"
+
+
+def replacement_path(folder: Path, run_id: str) -> Path:
+    """Where the record grows of a run that is to replace a result."""
+    return folder / run_id / "running.json"
+
+
+def run_of_path(path: Path) -> tuple[Path, str]:
+    """Return the folder and the id of the run whose record, of either kind, is found at `path`."""
+    replacing = replacement_path(path.parent.parent, path.parent.name)
+    return (path.parent.parent, path.parent.name) if path == replacing else (path.parent, path.stem)
+
+
+def artefact(folder: Path, run_id: str, file: str, *, replacing: bool) -> Path:
+    """Where the run's file of that name lies; `replacing` a result, it lies beside that one's."""
+    return folder / run_id / (f"{IN_PROGRESS}{file}" if replacing else file)
+
+
+def final_name(file: str) -> str:
+    """What an artefact of that name is called once it is in force."""
+    return file.removeprefix(IN_PROGRESS)
+
+
+def has_checkpoint(folder: Path, run_id: str) -> bool:
+    """Whether there is a state that the run might go on from."""
+    names = [f"{prefix}{name}" for prefix in ("", IN_PROGRESS) for name in (STATE, PREVIOUS_CHECKPOINT)]
+    return any(path_exists(folder / run_id / name) for name in names)
+
+
+def unfinished_runs(folder: Path) -> list[str]:
+    """Return the ids of the runs in the folder that have a state, in order."""
+    return sorted({file.parent.name for file in folder.glob(f"*/*{STATE}")})
+
+
+def pending_replacement(folder: Path, run_id: str) -> Record | None:
+    """Return the record of a replacement that is complete, and has yet to take the place of the result."""
+    try:
+        found = load(replacement_path(folder, run_id))
+    except UsageError:
+        return None
+    return found if found.finished and found.id == run_id else None

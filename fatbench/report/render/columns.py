@@ -1,0 +1,87 @@
+"""A group as a grid of text, for whatever draws it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fatbench.report.aggregate import Accuracy, Row, seed_rows, status
+from fatbench.report.comparison import Group
+from fatbench.report.formats import NONE, decimals, evaluation_title, interval, percent, ratio, sample_size, unit
+from fatbench.report.validity import NOISY
+
+NOISY_MARK = "*"  # beside a time
+BEST_MARK, PARETO_MARK = "★", "◆"  # beside a label
+_Line = TypeVar("_Line")
+Cell = tuple[str, ...]  # lines where space is short, else joined; numbers are never cut
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, what the cells under it share, and a cell per row."""
+
+    title: str
+    details: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    numeric: bool = True
+
+
+def columns(group: Group, *, per_seed: bool = False) -> list[Column]:
+    """Return the columns of a group's table; with `per_seed`, the seeds of a row follow it, a line each."""
+    rows = [line for row in group.rows for line in ([row, *seed_rows(row)] if per_seed else [row])]
+    found = [column("method", rows, marked_label, numeric=False)]
+    if len({row.model for row in rows}) > 1:
+        found.append(column("model", rows, lambda row: row.model, numeric=False))
+    found.append(column("seeds", rows, lambda row: str(len(row.seeds))))
+    if group.setting.epochs != 0:  # trained elsewhere, in nobody knows what time
+        found.append(_times(rows))
+        if group.setting.epochs is not None:  # under a time budget every row takes the same time
+            found.append(column("x faster", rows, lambda row: ratio(row.speedup)))
+    found.extend(_accuracies(rows, name) for name in group.evaluations)
+    if any(status(row) for row in rows):
+        found.append(column("status", rows, status, numeric=False))
+    return found
+
+
+def column(title: str, rows: Sequence[_Line], text: Callable[[_Line], str], *, numeric: bool = True) -> Column:
+    """Return a column with one line of text per row."""
+    return Column(title, (), tuple((text(row),) for row in rows), numeric)
+
+
+def marked_label(row: Row) -> str:
+    """Return the label of a row, with the marks that it earned."""
+    return " ".join([row.label, *[BEST_MARK] * row.best, *[PARETO_MARK] * row.pareto])
+
+
+def _times(rows: Sequence[Row]) -> Column:
+    name, size = unit(max((row.train_seconds.mean for row in rows if row.train_seconds), default=0.0))
+
+    def text(row: Row) -> str:
+        time = row.train_seconds
+        if time is None:
+            return NONE
+        digits = decimals(time.mean / size)
+        spread = f" ± {time.std / size:.{digits}f}" if time.std is not None else ""
+        return f"{time.mean / size:.{digits}f}{spread}{NOISY_MARK * (NOISY in row.events)}"
+
+    return column(f"time, {name}", rows, text)
+
+
+def _accuracies(rows: Sequence[Row], name: str) -> Column:
+    scores = [row.scores[name] for row in rows if name in row.scores]
+    shared = {_conditions(score) for score in scores}
+    details = shared.pop() if len(shared) == 1 else ()
+    cells = tuple(_accuracy(row.scores.get(name), row, in_heading=bool(details)) for row in rows)
+    return Column(evaluation_title(name), details, cells)
+
+
+def _conditions(score: Accuracy) -> tuple[str, ...]:
+    return tuple(text for text in (score.version, sample_size(score.images, score.most_images)) if text)
+
+
+def _accuracy(score: Accuracy | None, row: Row, *, in_heading: bool) -> Cell:
+    if score is None:
+        return (NONE,)
+    spread = f" ± {percent(score.std)}" if score.std is not None else ""
+    fewer = (f"{score.seeds} of {row.finished} seeds",) if score.seeds < row.finished else ()
+    conditions = () if in_heading else _conditions(score)
+    return (percent(score.mean) + spread, interval(score.low, score.high), *conditions, *fewer)

@@ -1,0 +1,115 @@
+"""What a run was asked to do and what its training cost, line by line."""
+
+from collections.abc import Iterator
+
+from fatbench.config.spec import EXTERNAL, short_name
+from fatbench.record import Record
+from fatbench.report.formats import duration, quantity
+from fatbench.report.plain_text import plain
+
+Line = tuple[str, str]
+
+
+def asked(record: Record) -> Iterator[Line]:
+    """Return what the run was to do: method, data, model, threat model, recipe, budget, engine."""
+    spec, data = record.spec, record.data
+    hyper = " ".join(f"{name}={value}" for name, value in spec.hyper.items())
+    yield "method", f"{short_name(spec.method)}  {plain(hyper, 400)}".rstrip()
+    counts = f"  {data.train:,} train, {data.validation:,} validation, {data.test:,} test images" if data else ""
+    kinds = f", {data.classes} classes" if data else ""
+    yield "data", f"{short_name(spec.dataset)}{counts}{kinds}"
+    if spec.limit_train or (data and data.subset):
+        yield "", "SUBSET of the training images: no result to cite"
+    size = f"  {record.parameters:,} parameters" if record.parameters else ""
+    here = spec.method != EXTERNAL
+    yield "model", f"{short_name(spec.model)}{size}{f', {spec.precision}' if here else ''}"
+    yield "threat", f"{spec.norm} eps {spec.eps}"
+    yield from _recipe(record) if here else _checkpoint(record)
+    if spec.eval_engine == "fast" and "autoattack" in spec.evaluations:
+        yield "evaluation", "AutoAttack by the fast engine"
+
+
+def _checkpoint(record: Record) -> Iterator[Line]:
+    spec = record.spec
+    yield "checkpoint", f"sha256 {plain(spec.checkpoint or 'unknown')[:12]}, trained elsewhere"
+    if spec.normalize is None:
+        yield "normalised", "by nothing but the model itself"
+    else:
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in spec.normalize)
+        yield "normalised", plain(f"mean {mean}, std {std}", 400)
+
+
+def _recipe(record: Record) -> Iterator[Line]:
+    spec = record.spec
+    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.rate_shape}, seed {spec.seed}"
+    said = {"the true class keeps": spec.label_smoothing, "ema": spec.ema, "swa from": spec.swa, "awp": spec.awp}
+    add_ons = [f"{name} {value:g}" for name, value in said.items() if value is not None]
+    if add_ons:
+        yield "added", ", ".join(add_ons)
+    stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
+    yield "budget", f"{spec.budget}{stopped}"
+    if record.target:
+        at = record.target.train_seconds
+        yield "target", f"{plain(record.target.target)} {'not reached' if at is None else f'after {duration(at)}'}"
+    yield from _engine(record)
+
+
+def _engine(record: Record) -> Iterator[Line]:
+    engine = record.engine
+    if engine is None or engine.name == "reference":
+        return
+    on = [plain(part) for part, in_force in engine.in_force.items() if in_force]
+    yield "engine", f"{plain(engine.name)}: {', '.join(on) or 'nothing in force'}"
+    for part, why in engine.notes.items():
+        yield "", f"no {plain(part)}: {plain(why)}"
+    costs = {"compiled": engine.compile_seconds, "captured and tried": engine.capture_seconds}
+    times = [f"{what} in {duration(seconds)}" for what, seconds in costs.items() if seconds]
+    if times:
+        yield "", ", ".join(times)
+
+
+def spent(record: Record) -> Iterator[Line]:
+    """Return what the training took: time, passes, speed, energy, memory, and what was timed apart."""
+    if record.spec.method != EXTERNAL:
+        yield from _training(record)
+    others = [f"{name} {duration(value)}" for name, value in record.timing if name != "train" and value]
+    if others and (record.steps or record.spec.method == EXTERNAL):
+        yield "off the clock", ", ".join(others)
+    memory = dict(record.memory)
+    stored_results = memory.pop("remembered_images", 0)
+    if stored_results:
+        yield "remembers", f"{stored_results / 2**20:,.1f} MiB of single training images"
+    if memory:
+        peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in memory.items()]
+        yield "peak memory", plain(", ".join(peaks))
+
+
+def _training(record: Record) -> Iterator[Line]:
+    seconds, images = record.timing.train, record.steps * record.spec.batch_size
+    if not images:
+        yield "training", "no step taken"
+        return
+    rate = f", {images / seconds:,.0f} images/s" if seconds and not record.throughput else ""
+    yield "training", f"{duration(seconds)}, {record.steps:,} steps, {record.data_passes:.4g} data passes{rate}"
+    each = [f"{count / images:.3g} {name.replace('_', ' ')}" for name, count in record.passes]
+    yield "passes", f"{', '.join(each)} per image and step"
+    yield from _pace(record)
+
+
+def _pace(record: Record) -> Iterator[Line]:
+    pace, compute = record.throughput, record.compute
+    if pace:
+        blocks = f"{pace.blocks} block{'s' * (pace.blocks != 1)}"
+        even = "too few to tell how even" if pace.spread is None else f"spread {pace.spread:.1%}"
+        yield "speed", f"{pace.images_per_second:,.0f} images/s, median of {blocks}, {even}"
+        if pace.noisy:
+            throttled = any(event.kind == "throttled" for event in record.events)
+            why = "the device was throttled" if throttled else "its pace was uneven, as beside other work"
+            yield "noisy", f"do not rely on the speed of this run: {why}"
+    if compute:
+        peak, mfu, share = compute.peak_flops_per_second, compute.mfu, ""
+        if peak is not None and mfu is not None:
+            share = f", {mfu:.1%} (MFU) of the {quantity(peak, 'FLOP/s')} that matrix products reach here"
+        yield "compute", f"{quantity(compute.flops_per_second, 'FLOP/s')}{share}"
+    if record.energy_joules is not None:
+        yield "energy", f"{quantity(record.energy_joules, 'J')} of the GPU while it trained"

@@ -1,0 +1,64 @@
+"""Reasons to distrust a result, in one place: what --strict fails on and what tables say beside the numbers."""
+
+from typing import Literal, NamedTuple
+
+from fatbench.record import Event, Record
+from fatbench.report.plain_text import plain
+
+NOISY = "noisy"  # among a run's events: its time is not to be relied on
+_OVERFITTING = "catastrophic-overfitting"
+
+
+class Reason(NamedTuple):
+    """Why the scores of a run may not mean what they seem to."""
+
+    kind: Literal["status", "event", "contract", "masking"]
+    label: str  # for a cell of a table
+    detail: str  # one line
+
+
+def reasons_to_distrust(record: Record) -> list[Reason]:
+    """Return the reasons not to rely on the record's scores; none for most."""
+    found = [Reason("status", "diverged", "the training diverged")] if record.status == "diverged" else []
+    found += [_of_event(event) for event in record.events if event.kind == _OVERFITTING and _is_scored(event, record)]
+    if record.diagnostics is None:
+        return found
+    for finding in record.diagnostics.findings:
+        where = f" ({finding.evaluation})" if finding.evaluation else ""
+        label = plain(f"contract: {finding.code}")
+        found.append(Reason("contract", label, f"{finding.code}{where}: {finding.detail}"))
+    masking = record.diagnostics.masking
+    if masking is not None and masking.verdict == "suspect":
+        why = "; ".join(masking.reasons) or "the record gives no reason"
+        found.append(Reason("masking", "suspect: gradient masking", f"gradients seem to be masked: {why}"))
+    return found
+
+
+def findings(record: Record) -> set[str]:
+    """Return the labels of broken contracts and masked gradients; status and events have cells of their own."""
+    return {one.label for one in reasons_to_distrust(record) if one.kind in ("contract", "masking")}
+
+
+def events(record: Record) -> set[str]:
+    """Return the kinds of event of a run, without what its status says, and whether its time is noisy."""
+    noisy = record.status == "finished" and record.throughput is not None and record.throughput.noisy
+    return {plain(event.kind) for event in record.events if event.kind != record.status} | ({NOISY} if noisy else set())
+
+
+def selection(record: Record) -> set[str]:
+    """Return which weights the scores are of, where they are not the last ones."""
+    chosen = record.selection
+    if chosen is None or chosen.policy == "last":
+        return set()
+    on = f" on val {chosen.on}" if chosen.on and chosen.policy == "best" else ""
+    return {plain(f"{chosen.policy}{on}")}
+
+
+def _of_event(event: Event) -> Reason:
+    detail = f"catastrophic overfitting in epoch {event.epoch}{f': {event.detail}' if event.detail else ''}"
+    return Reason("event", event.kind, detail)
+
+
+def _is_scored(event: Event, record: Record) -> bool:
+    """Whether the scores are of weights that the event had reached; restored or selected ones may be from before it."""
+    return record.selection is None or record.selection.step >= event.step

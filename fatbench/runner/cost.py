@@ -1,0 +1,91 @@
+"""What a training costs: gathered while it runs, settled when it has ended, however it ended."""
+
+from itertools import pairwise
+from typing import Any
+
+from fatbench.metering.energy import EnergyMeter
+from fatbench.metering.nvml import Gpu
+from fatbench.metering.throughput import Mark, throughput
+from fatbench.record import Compute, Event
+from fatbench.record.parts import Count, Part, Quantity, Seconds
+from fatbench.runner.setup import RunContext
+from fatbench.training.loop import Training, TrainStatus
+from fatbench.training.passes import BatchCost
+
+_MOST = 10**9  # steps a second
+
+
+class CostState(Part):
+    """What an account holds of a training that is under way."""
+
+    marks: list[tuple[Count, Seconds]]  # steps and seconds, both of which only grow
+    joules: Quantity | None
+    throttled: Event | None
+
+    @property
+    def possible(self) -> bool:
+        """Whether a training can have come to this: somebody else may have written it."""
+        ordered = all(a <= c and b <= d for (a, b), (c, d) in pairwise(self.marks))
+        return self.marks[:1] == [(0, 0.0)] and ordered and all(mark[0] <= _MOST * mark[1] for mark in self.marks)
+
+
+class CostMeter:
+    """The account of one training. It asks nothing of a device that may have failed."""
+
+    def __init__(self, context: RunContext, cost: BatchCost, batch_flops: int) -> None:
+        self.cost = cost
+        self._bench = context
+        self._batch_flops = batch_flops
+        self._gpu = Gpu(context.device)
+        self.energy = EnergyMeter(self._gpu)
+        self._marks = [Mark(0, 0.0)]
+        self._throttled: Event | None = None
+
+    def entries(self) -> CostState:
+        """What has been gathered so far; `carry` gives it to the account of a later process."""
+        return CostState(marks=list(self._marks), joules=self.energy.joules, throttled=self._throttled)
+
+    def carry(self, entries: CostState) -> None:
+        """Go on from what the account of an earlier process had gathered."""
+        self._marks = [Mark(*mark) for mark in entries.marks]
+        self._throttled = entries.throttled
+        self.energy.carry(entries.joules)
+
+    def watch(self, pulse: TrainStatus) -> None:
+        """Take note of where training stands and whether the device is slowed down."""
+        self._marks.append(Mark(pulse.steps, pulse.train_seconds))
+        slowdowns = self._gpu.slowdowns()
+        if slowdowns:
+            first = self._throttled or Event(
+                kind="throttled", step=pulse.steps, epoch=pulse.epoch, train_seconds=pulse.train_seconds
+            )
+            known = set(first.detail.split(", ")) if first.detail else set()
+            self._throttled = first.model_copy(update={"detail": ", ".join(sorted(known | slowdowns))})
+
+    def effort(self, training: Training) -> dict[str, Any]:
+        """What has been done so far, by field of the record."""
+        return {
+            "steps": training.steps,
+            "data_passes": training.batches / len(self._bench.loader),
+            "passes": self.cost.times(training.steps),
+        }
+
+    def totals(self, training: Training) -> dict[str, Any]:
+        """What the training has come to, by field of the record."""
+        pace = throughput(self._marks, self._bench.spec.batch_size, throttled=self._throttled is not None)
+        return self.effort(training) | {
+            "throughput": pace,
+            "compute": self._compute(training.steps),
+            "energy_joules": self.energy.joules,
+        }
+
+    def events(self) -> list[Event]:
+        """What a reader of the result must know of the device."""
+        return [] if self._throttled is None else [self._throttled]
+
+    def _compute(self, steps: int) -> Compute | None:
+        seconds = self._bench.clock.seconds("train")
+        if not (steps and seconds):
+            return None
+        flops = self._batch_flops * steps / self.cost.updates
+        return Compute(flops=flops, flops_per_second=flops / seconds)

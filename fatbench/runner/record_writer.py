@@ -1,0 +1,151 @@
+"""The record of a run as it grows: what is earned is on disk soon after, however the run ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fatbench.environment import describe_environment
+from fatbench.errors import FatbenchError, UsageError, one_line
+from fatbench.io.atomic import make_folder
+from fatbench.io.safe_read import path_exists
+from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
+from fatbench.record.paths import artefact, record_path, replacement_path
+from fatbench.runner.checkpoint import Checkpoint
+from fatbench.runner.claim import install_replacement
+from fatbench.runner.setup import EvalContext, RunContext, data_info
+from fatbench.runner.user_errors import user_errors_named
+from fatbench.training.clock import Clock
+
+_SECONDS = 1.0  # between two writes of what changes every epoch
+
+
+class RecordWriter:
+    """A record in the making.
+
+    It grows in folder/<id>.json; where that file holds a finished result, in folder/<id>/running.json, and the
+    result is replaced only by another.
+    """
+
+    def __init__(self, record: Record, folder: Path, clock: Clock) -> None:
+        self.record = record
+        self.folder = folder
+        self._clock = clock
+        self.replacing = replaces_result(folder, record.id)
+        self.path = record_in_progress(folder, record.id)
+        self._complete = False
+        self._written = 0.0
+
+    def artefact(self, file: str) -> Path:
+        """Where the run's file of that name goes; a stored result's stays in place until the result is replaced."""
+        return artefact(self.folder, self.record.id, file, replacing=self.replacing)
+
+    def keep(self, name: str, file: Path, sha256: str | None = None) -> None:
+        """Add to the record that the artefact `name` lies in `file`, and what its content comes to."""
+        digests = self.record.digests if sha256 is None else {**self.record.digests, name: sha256}
+        self.note(artefacts={**self.record.artefacts, name: f"{self.record.id}/{file.name}"}, digests=digests)
+
+    def note(self, **fields: Any) -> None:
+        """Add to the record, on disk too.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        timing = Timing(**{name: self._clock.seconds(name) for name in Timing.model_fields})
+        grown = self.record.model_copy(update={"timing": timing, **fields})
+        save(grown, self.path.parent, self.path.name)
+        self.record = grown
+        self._written = time.monotonic()
+
+    def note_often(self, **fields: Any) -> None:
+        """As `note`, but leave the disk alone if it was written a moment ago: short epochs come many a second."""
+        if time.monotonic() - self._written > _SECONDS:
+            self.note(**fields)
+        else:
+            self.record = self.record.model_copy(update=fields)
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Be the journal of a run that goes on where it was saved, on disk too; its clock has gone on as well."""
+        self._clock.carry(checkpoint.facts.seconds)
+        engine, self.record = self.record.engine, checkpoint.facts.record
+        self.note(status="running", error=None, engine=engine, artefacts={}, digests={})
+
+    def close(self, status: Status, error: str | None = None) -> None:
+        """Say how the run ended; a result takes its final place.
+
+        Raises:
+            ResourceError: it cannot be written. A result that is complete by then waits beside the earlier one.
+        """
+        if self._complete:
+            return  # what failed was to put it into its place: a later process does that
+        budget = self.record.budget
+        if budget.stopped_by is None and status != "finished":  # what was trained elsewhere had no budget here
+            budget = budget.model_copy(update={"stopped_by": status})
+        self.note(status=status, error=error, budget=budget)
+        if self.replacing and self.record.finished:
+            self._complete = True
+            self.record = install_replacement(self.folder, self.record.id) or self.record
+
+
+def replaces_result(folder: Path, run_id: str) -> bool:
+    """Whether a run that begins now, or is under way, is to replace a result."""
+    path = record_path(folder, run_id)
+    try:
+        return path_exists(path) and load(path).finished
+    except UsageError:
+        return False  # not a record: nothing is lost by replacing it
+
+
+def record_in_progress(folder: Path, run_id: str) -> Path:
+    """Where the record of a run grows that begins now, or is under way."""
+    return (replacement_path if replaces_result(folder, run_id) else record_path)(folder, run_id)
+
+
+def begin_run(context: RunContext, folder: Path) -> RecordWriter:
+    """Return the journal of a run that is about to begin, its first record written."""
+    method = context.method
+    source = {"sha256": method.description.sha256, "source": method.source}
+    return begin_record(context, MethodInfo(name=method.name, hyper=context.spec.hyper, **source), folder)
+
+
+def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> RecordWriter:
+    """Return the journal of what is about to become of the candidate, its first record written."""
+    spec = context.spec
+    record = Record(
+        id=spec.id,
+        status="running",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        spec=spec,
+        method=method,
+        budget=Budget(epochs=spec.epochs, train_seconds=spec.train_seconds),
+        data=data_info(context.dataset),
+        parameters=sum(parameter.numel() for parameter in context.model.parameters()),
+        environment=describe_environment(context.device),
+    )
+    make_folder(folder / record.id)  # what stands in its place is noticed now, not when there is much to lose
+    writer = RecordWriter(record, folder, context.clock)
+    writer.note()
+    return writer
+
+
+@contextmanager
+def failures_recorded(writer: RecordWriter) -> Iterator[None]:
+    """Whatever ends the run early, its record says so before the exception goes on.
+
+    Raises:
+        InvalidRunError: see `user_errors_named`.
+    """
+    try:
+        with user_errors_named(writer.record.spec):
+            yield
+    except KeyboardInterrupt:
+        writer.close("interrupted")
+        raise
+    except FatbenchError as error:
+        writer.close("failed", str(error))
+        raise
+    except (Exception, SystemExit) as error:
+        writer.close("failed", one_line(f"{type(error).__name__}: {error}"))
+        raise

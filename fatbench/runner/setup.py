@@ -1,0 +1,202 @@
+"""Setting a run up: data on the device, model built, everything from the seed."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+
+from fatbench import data, methods, models
+from fatbench.config.spec import RunSpec
+from fatbench.data.dataset import Dataset
+from fatbench.data.loader import Loader
+from fatbench.environment import memory_budget
+from fatbench.errors import UsageError
+from fatbench.evaluation.eval_mode import seed_everything
+from fatbench.evaluation.evaluator import Evaluator
+from fatbench.interface import Context
+from fatbench.methods import Method
+from fatbench.methods._compatibility import check_compatible
+from fatbench.models.classifier import Classifier
+from fatbench.ops import smoothing_leaving
+from fatbench.record import DataInfo
+from fatbench.threat import Ball, make_ball
+from fatbench.training.averaging import make_average
+from fatbench.training.budget import Budget
+from fatbench.training.clock import Clock
+from fatbench.training.engine.capture import CannotCaptureError
+from fatbench.training.engine.fast_model import FastModel
+from fatbench.training.engine.stem import fastest_stem
+from fatbench.training.engine.throttle import Throttle
+from fatbench.training.loop import Training
+from fatbench.training.weight_perturbation import perturbed
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalContext:
+    """A model, and what it is to be scored on."""
+
+    spec: RunSpec
+    dataset: Dataset
+    model: Classifier
+    ball: Ball
+    device: torch.device
+    clock: Clock
+
+    def evaluator(self, rows: Tensor) -> Evaluator:
+        """The test images in `rows`, (n,) int64, for the model to be scored on."""
+        there = rows.to(self.device)
+        return self.evaluator_on(self.dataset.x_test[there], self.dataset.y_test[there])
+
+    def evaluator_on(self, x: Tensor, y: Tensor) -> Evaluator:
+        """Uint8 images (N, C, H, W) and their labels, for the model to be scored on."""
+        spec = self.spec
+        return Evaluator(x, y, self.dataset.num_classes, self.ball, spec.eval_batch_size, spec.eval_engine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(EvalContext):
+    """A run that is set up."""
+
+    method: Method
+    loader: Loader
+    memory_limit: int | None = None  # bytes for what a method remembers of single images; None: no limit
+
+    def method_context(self) -> Context:
+        """A fresh context for the method."""
+        return Context(
+            ball=self.ball,
+            num_train=len(self.dataset.x_train),
+            step=torch.zeros((), dtype=torch.int64, device=self.device),
+            progress=torch.zeros((), device=self.device),
+            smoothing=self._smoothing(),
+            memory_limit=self.memory_limit,
+        )
+
+    def _smoothing(self) -> float:
+        """Label smoothing as torch defines it, of which the spec states what is left to the true class."""
+        if self.spec.label_smoothing is None:
+            return 0.0
+        return smoothing_leaving(self.spec.label_smoothing, self.dataset.num_classes)
+
+    def training(self) -> Training:
+        """The training that the spec asks for, not begun; `prepare` warms its engine up."""
+        spec, fast = self.spec, self.spec.engine == "fast"
+        steps = None if spec.epochs is None else spec.epochs * len(self.loader)
+        model = self._fast_model() if fast else self.model
+        return Training(
+            model=model,
+            method=self.method,
+            loader=self.loader,
+            ctx=self.method_context(),
+            average=make_average(self.model, spec),
+            optimizer=self._optimizer(model),
+            schedule=spec.schedule,
+            milestones=tuple(float(Fraction(one)) for one in spec.milestones),
+            peak=None if spec.peak is None else float(Fraction(spec.peak)),
+            peak_lr=spec.lr,
+            budget=Budget(steps=steps, seconds=spec.train_seconds),
+            clock=self.clock,
+            throttle=Throttle(self.device)
+            if fast and self.device.type != "mps"
+            else None,  # it has no events to wait for
+        )
+
+    def _fast_model(self) -> FastModel:
+        spec = self.spec
+        stem = next((module for module in self.model.net.modules() if isinstance(module, nn.Conv2d)), None)
+        channels = 0
+        if stem is not None and self.device.type == "cuda" and "pad-stem" not in spec.without:
+            dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+            with suppress(RuntimeError, CannotCaptureError):  # the first convolution need not see the images
+                channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
+        model = FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
+        if self.method.description.touches_data:
+            model.refuse("the method uses .data, by which weights change unseen", "shadow", "fold")
+        return model
+
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        spec = self.spec
+        fused = spec.engine == "fast" and "fused-sgd" not in spec.without
+        parameters = list(model.parameters())
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=torch.tensor(spec.lr, device=self.device) if fused else spec.lr,  # a tensor moves inside a CUDA graph
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            fused=fused or None,
+        )
+        if fused:  # it changes weights without torch's noticing, and copies of them would stay as they are
+            optimizer.register_step_post_hook(lambda *_: increment_version(parameters))
+        return optimizer
+
+
+def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
+    """Return the bench of `spec`; split, weights, order and noise all follow from its seed.
+
+    Raises:
+        FatbenchError: method, data, model or device is not to be had as asked.
+    """
+    device = torch.device(spec.device)
+    clock = Clock(device)
+    with clock.phase("setup"):
+        method = methods.load(spec.method, **spec.hyper)
+        if spec.method_source not in (None, method.description.sha256):
+            raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
+        check_compatible(method.description, spec)
+        if spec.awp is not None:
+            method = perturbed(method, spec.awp)
+        dataset = data.load(
+            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.limit_train
+        ).to(device)
+        seed_everything(spec.seed)  # before the model is built: its weights are the seed's too
+        model = models.build(
+            spec.model,
+            num_classes=dataset.num_classes,
+            shape=dataset.shape,
+            mean=dataset.mean,
+            std=dataset.std,
+            precision=spec.precision,
+        ).to(device)
+        model.train()
+        if spec.label_smoothing is not None and spec.label_smoothing * dataset.num_classes <= 1:
+            raise UsageError(
+                f"--label-smoothing {spec.label_smoothing:g} leaves the true class no more than the other "
+                f"{dataset.num_classes - 1}: it is the probability of the true class"
+            )
+        loader = Loader(
+            dataset.x_train,
+            dataset.y_train,
+            batch_size=spec.batch_size,
+            seed=spec.seed,
+            pad=spec.pad,
+            flip=spec.flip,
+        )
+    return RunContext(
+        spec=spec,
+        dataset=dataset,
+        model=model,
+        ball=make_ball(spec.norm, spec.epsilon),
+        device=device,
+        clock=clock,
+        method=method,
+        loader=loader,
+        memory_limit=memory_budget(device),
+    )
+
+
+def data_info(dataset: Dataset) -> DataInfo:
+    """Return what the record keeps about the data."""
+    return DataInfo(
+        name=dataset.name,
+        train=len(dataset.x_train),
+        validation=len(dataset.x_val),
+        test=len(dataset.x_test),
+        shape=dataset.shape,
+        classes=dataset.num_classes,
+        subset=dataset.subset,
+        sha256=dataset.sha256,
+    )

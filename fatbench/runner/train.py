@@ -1,0 +1,275 @@
+"""Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fatbench.cancellation import Interrupted
+from fatbench.config.spec import Toggle
+from fatbench.environment import PeakMemory, reset_peak_memory
+from fatbench.errors import ResourceError, UsageError
+from fatbench.evaluation.eval_mode import isolated_rng
+from fatbench.interface import Context
+from fatbench.metering.flops import counted_flops
+from fatbench.record import Event, Probe, Score
+from fatbench.runner.checkpoint import Checkpoint
+from fatbench.runner.checkpointing import Checkpointer, TrainingSnapshot
+from fatbench.runner.cost import CostMeter
+from fatbench.runner.early_stopping import EarlyStopping
+from fatbench.runner.memory import evaluation_memory_explained, named_peaks
+from fatbench.runner.model_selection import ModelSelector, Weights, weights_of
+from fatbench.runner.observer import Observer
+from fatbench.runner.overfitting import OverfittingDetector
+from fatbench.runner.record_writer import RecordWriter
+from fatbench.runner.requirements import check_required
+from fatbench.runner.setup import RunContext
+from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
+from fatbench.training.loop import Enough, StoppedBy, Training, TrainStatus
+from fatbench.training.passes import count_passes
+from fatbench.training.preparation import fast_kernels, prepare
+from fatbench.training.state import restore
+
+_TRIFLE = 0.02  # of a budget of time
+
+
+def train_model(
+    context: RunContext,
+    writer: RecordWriter,
+    observer: Observer,
+    checkpointer: Checkpointer,
+    states: Iterable[Checkpoint] = (),
+    require: Sequence[Toggle] = (),
+) -> None:
+    """Train, and save the weights that are to be scored; `writer.record.budget.stopped_by` says how it ended.
+
+    Who asks it to leave off while it saves these is heard too, once they are saved.
+
+    Args:
+        bench: the run that is set up.
+        journal: of the run.
+        observer: hears how far it is.
+        saver: keeps its state.
+        states: it goes on from the first that is one of such a training; without one, from the beginning.
+        require: parts of the fast engine that must be in force.
+
+    Raises:
+        FatbenchError: it cannot be trained, or not as required.
+        Interrupted: it was asked to leave off.
+    """
+    training, callbacks = _prepared(context, writer, observer)
+    try:
+        check_required(writer.record.engine, require)
+    except ResourceError:
+        for checkpoint in states:  # what was trained before is not lost for that
+            writer.resume_from(checkpoint)
+            break
+        raise
+    for checkpoint in states:
+        if _resume_training(training, callbacks, checkpoint, observer):
+            checkpointer.resumed_from(checkpoint)
+            writer.resume_from(checkpoint)
+            break
+    observer.stage("training")
+    with checkpointer.cancel.polling():
+        with checkpointer.following(
+            TrainingSnapshot(context, training, callbacks.model_selector, callbacks.cost_meter)
+        ):
+            stopped_by = _train(context, training, callbacks, writer, observer, checkpointer)
+        _conclude(context, training, writer, callbacks.model_selector, stopped_by)
+    if checkpointer.cancel.requested and stopped_by != "diverged":  # which is a result already
+        raise Interrupted
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Those who look at a training while it runs."""
+
+    cost_meter: CostMeter
+    early_stopping: EarlyStopping
+    overfitting_detector: OverfittingDetector
+    model_selector: ModelSelector
+    peak: PeakMemory
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Look at what `carry` relies on: a state may be anybody's.
+
+        Raises:
+            UsageError: it is of another training.
+        """
+        history = checkpoint.facts.record.history
+        if any(not set(self.early_stopping.probes) <= probe.scores.keys() for probe in history):
+            raise UsageError("it was not looked at as this one is")
+        if not checkpoint.facts.entries.possible:
+            raise UsageError("no training takes its steps so")
+        if checkpoint.kept:
+            self.model_selector.check(checkpoint.kept)
+
+    def carry(self, checkpoint: Checkpoint) -> None:
+        """Let them know what those of an earlier process knew."""
+        history = checkpoint.facts.record.history
+        for probe in history:
+            self.overfitting_detector.look(probe)
+        kept = next(((probe, checkpoint.kept) for probe in history if probe.step == checkpoint.facts.kept_step), None)
+        self.model_selector.carry(
+            history[-1] if history else None, kept, overfitted=self.overfitting_detector.overfitted
+        )
+        self.cost_meter.carry(checkpoint.facts.entries)
+
+
+def _prepared(context: RunContext, writer: RecordWriter, observer: Observer) -> tuple[Training, Callbacks]:
+    """Return the training, warmed up and not begun, and those who look at it."""
+    reset_peak_memory(context.device)
+    observer.stage("warming up")
+    ctx = context.method_context()
+    cost_meter = _warm_up(context, ctx)
+    writer.note(memory={**writer.record.memory, **_stored_results(ctx, context.device, observer)})
+    del ctx  # the training's own takes the same room
+    with context.clock.phase("warmup"), isolated_rng(context.spec.seed, context.device), fast_kernels(context.spec):
+        training, peak = context.training(), PeakMemory(context.device)
+        writer.note(engine=prepare(training, cost_meter.cost.updates, context.spec, peak))
+    return training, Callbacks(
+        cost_meter, EarlyStopping(context.spec), OverfittingDetector(), ModelSelector(context.model, context.spec), peak
+    )
+
+
+def _conclude(
+    context: RunContext, training: Training, writer: RecordWriter, model_selector: ModelSelector, stopped_by: StoppedBy
+) -> None:
+    """Say how the training ended, and save the weights that are to be scored."""
+    if stopped_by == "diverged":
+        writer.note(events=[*writer.record.events, _divergence(training.pulse())])
+    else:
+        if training.average is not None:
+            with context.clock.phase("train"):  # a model is not trained before it has its statistics
+                training.average.swap_in(training.loader)
+        if stopped_by == "time":
+            writer.note(events=[*writer.record.events, *_missed_budget(context, training, writer.record.history[-1])])
+        _keep_weights(context, writer, model_selector)
+    # Last: whoever finds a record that says how training ended may rely on the weights beside it.
+    writer.note(budget=writer.record.budget.model_copy(update={"stopped_by": stopped_by}))
+
+
+def _resume_training(training: Training, callbacks: Callbacks, checkpoint: Checkpoint, observer: Observer) -> bool:
+    """Put the training into the state, if it is one of such a training, and say which it is."""
+    try:
+        callbacks.check(checkpoint)
+        restore(training, checkpoint.training)
+    except UsageError as error:
+        observer.warning(f"cannot go on from step {checkpoint.steps}: {error}")
+        return False
+    callbacks.carry(checkpoint)
+    observer.warning(f"goes on from step {checkpoint.steps}, after {checkpoint.train_seconds:.1f} s of training")
+    return True
+
+
+def _train(
+    context: RunContext,
+    training: Training,
+    callbacks: Callbacks,
+    writer: RecordWriter,
+    observer: Observer,
+    checkpointer: Checkpointer,
+) -> StoppedBy:
+    """Run the training, and settle its account however it ends."""
+    cost_meter, peak = callbacks.cost_meter, callbacks.peak
+
+    def watch(pulse: TrainStatus) -> None:
+        cost_meter.watch(pulse)
+        observer.training(pulse, pulse.steps * context.spec.batch_size / max(pulse.train_seconds, 1e-9))
+
+    def end_epoch(pulse: TrainStatus) -> Enough | None:
+        eval_mode = evaluation_memory_explained(context.spec)
+        with cost_meter.energy.paused(), peak.paused(), eval_mode, training.scored_weights():
+            probe = _probe(context, pulse, callbacks.early_stopping.probes)
+            overfitted = callbacks.overfitting_detector.look(probe)
+            callbacks.model_selector.look(probe, overfitted=overfitted)
+        observer.probed(probe)
+        writer.note_often(history=[*writer.record.history, probe], **cost_meter.effort(training))
+        if overfitted and context.spec.on_overfitting != "continue":
+            return "overfitting"
+        return "target" if callbacks.early_stopping.reached(probe) else None
+
+    try:
+        with fast_kernels(context.spec), cost_meter.energy.on():
+            return training.run(watch, end_epoch, checkpointer.after_batch)
+    finally:  # an interrupted or failed run has its account settled too
+        events = [*writer.record.events, *cost_meter.events(), *callbacks.overfitting_detector.events]
+        memory = {**writer.record.memory, **named_peaks(peak.found, "training")}
+        writer.note(**cost_meter.totals(training), events=events, target=callbacks.early_stopping.info, memory=memory)
+
+
+def _keep_weights(context: RunContext, writer: RecordWriter, model_selector: ModelSelector) -> None:
+    """Save the weights that are to be scored, and the last ones beside them where these are others."""
+    chosen = model_selector.choose()
+    with context.clock.phase("checkpoint"):
+        if chosen is not None:
+            _save(context, writer, "last-weights", LAST_FILE, weights_of(context.model))
+            context.model.load_state_dict(chosen[1])
+        _save(context, writer, "weights", FILE, weights_of(context.model))
+    writer.note(selection=chosen[0] if chosen is not None else model_selector.last())
+
+
+def _save(context: RunContext, writer: RecordWriter, name: str, file: str, weights: Weights) -> None:
+    sha256 = save_weights(weights, writer.artefact(file), {"id": context.spec.id, "model": context.spec.model})
+    writer.keep(name, writer.artefact(file), sha256)
+
+
+def _stored_results(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:
+    """Say how much the method remembers of single images, and return it for the record: nothing, for most."""
+    tensors = [buffer for buffer in ctx.buffers.values() if isinstance(buffer, Tensor)]  # an own method may do worse
+    memory = [buffer for buffer in tensors if buffer.shape[:1] == (ctx.num_train,)]
+    size = sum(buffer.nbytes for buffer in memory)
+    if size:
+        kinds = ", ".join(sorted({str(buffer.dtype).removeprefix("torch.") for buffer in memory}))
+        each = f"{size / ctx.num_train / 2**10:,.1f} KiB of each of {ctx.num_train:,} training images"
+        observer.warning(f"remembers {each}: {size / 2**20:,.1f} MiB on {device.type} ({kinds})")
+    return {"remembered_images": size} if size else {}
+
+
+def _warm_up(context: RunContext, ctx: Context) -> CostMeter:
+    """Run one batch without stepping, which pays for lazy initialisation and counts its cost; leave no trace.
+
+    The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
+    """
+    kernels, randomness = fast_kernels(context.spec), isolated_rng(context.spec.seed, context.device)
+    with context.clock.phase("warmup"), kernels, randomness, counted_flops() as flops:
+        cost = count_passes(context.model, context.method, context.loader.batch(0), ctx)
+    return CostMeter(context, cost, flops.total)
+
+
+def _probe(context: RunContext, pulse: TrainStatus, names: Sequence[str]) -> Probe:
+    evaluator = context.evaluator_on(context.dataset.x_val, context.dataset.y_val)
+
+    def look(name: str) -> Score:
+        score = evaluator.evaluate(name, context.model, lambda _: None).score
+        return Score(correct=score.correct, total=score.total)
+
+    return Probe(
+        epoch=pulse.epoch,
+        step=pulse.steps,
+        train_seconds=pulse.train_seconds,
+        lr=pulse.lr,
+        loss=pulse.loss,
+        scores={name: look(name) for name in names},
+    )
+
+
+def _missed_budget(context: RunContext, training: Training, last: Probe) -> Iterator[Event]:
+    """Yield the event that a budget of time was missed by more than a trifle, as batches are long beside it."""
+    budget, spent = context.spec.train_seconds or 0.0, context.clock.seconds("train")
+    if abs(spent - budget) > _TRIFLE * budget:
+        each = f"a batch takes {spent / training.batches:.2g} s"
+        detail = f"trained for {spent:.3g} s where {budget:.3g} s were the budget: {each}"
+        yield Event(kind="missed-budget", step=last.step, epoch=last.epoch, train_seconds=spent, detail=detail)
+
+
+def _divergence(pulse: TrainStatus) -> Event:
+    return Event(
+        kind="diverged",
+        step=pulse.steps,
+        epoch=pulse.epoch,
+        train_seconds=pulse.train_seconds,
+        detail="the loss or a weight is no longer finite; noticed at this step",
+    )
