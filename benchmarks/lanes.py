@@ -53,7 +53,7 @@ class Setting:
         """Return the run whose batches are timed; one CPU thread, so that a busy second core matters little."""
         threads = {"threads": 1} if device == "cpu" else {}
         flags = {"epochs": _ENDLESS, "model": self.model, **self.flags, **ENGINES[engine], **threads}
-        (spec,) = resolve(Request([method], flags=flags), device=device)
+        (spec,) = resolve(Request([method], settings=flags), device=device)
         return spec
 
 
@@ -83,9 +83,14 @@ class NaiveLane:
             in_half(context.model) if precision == "fp16" else context.model,
             module.loader(images_of(context), context.device),
             context.device,
-            **{"eps": spec.epsilon, "lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay},
+            **{
+                "eps": spec.epsilon,
+                "lr": spec.training.lr,
+                "momentum": spec.training.momentum,
+                "weight_decay": spec.training.weight_decay,
+            },
         )
-        self.updates = int(spec.hyper.get("replays", 1))
+        self.updates = int(spec.training.hyper.get("replays", 1))
 
     def warm_up(self) -> float:
         self.elapsed(1)  # the workers start
@@ -117,7 +122,7 @@ def naive_precisions(method: str, device: str) -> list[str]:
 def images_of(context: RunContext) -> Images:
     """Return the training images of a bench as a script finds them: in the host's memory."""
     x, y = (tensor.cpu().numpy() for tensor in (context.dataset.x_train, context.dataset.y_train))
-    return Images(x, y, context.spec.batch_size, context.spec.pad, context.spec.flip)
+    return Images(x, y, context.spec.training.batch_size, context.spec.training.pad, context.spec.training.flip)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class Subject:
 
 def digits_subject(folder: Path, device: str) -> Subject:
     """The small model trained for seconds, and test images of digits."""
-    (spec,) = resolve(Request(["fgsm-rs"], flags={"epochs": 6, "evaluate": ["clean"]}), device=device)
+    (spec,) = resolve(Request(["fgsm-rs"], settings={"epochs": 6, "evaluate": ["clean"]}), device=device)
     record = runner.run(spec, output=folder, calibration_seconds=0.0)
     context = set_up(spec, data_dir=None, download=False)
     context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"], device=device))

@@ -57,7 +57,7 @@ class Arena:
         return {name: [a / b for a, b in zip(theirs, of.seconds, strict=True)] for name, theirs in recent.items()}
 
     def row(self, entry: Entry, passes: float, speedups: Mapping[str, Sequence[float]]) -> Row:
-        batch_size = self.setting.spec(self.method, "reference fp32", self.device).batch_size
+        batch_size = self.setting.spec(self.method, "reference fp32", self.device).training.batch_size
         return Row(self.setting.model, self.method, entry.name, batch_size, passes, entry.seconds, speedups)
 
 

@@ -65,11 +65,11 @@ def _trained(section: Section) -> RunContext:
         spec = spec_for(section, Run("fgsm-rs", 30))
     else:
         spec = setting(section).spec("fgsm-rs", "fast bf16", section.scale.device)
-    with fast_kernels(spec):
+    with fast_kernels(spec.training):
         context = set_up(spec, None, download=False)
         training = context.training()
         with isolated_rng(spec.seed, section.device):
-            prepare(training, 1, spec)
+            prepare(training, 1, spec.training)
         for _ in range(_TRAINING_STEPS if section.on_gpu else 5):
             training.step_through_batch()
     training.optimizer.zero_grad()

@@ -32,7 +32,7 @@ class Prepared:
 
     def elapsed(self, batches: int) -> float:
         """Train on so many batches and return the seconds that they took."""
-        with fast_kernels(self.spec):
+        with fast_kernels(self.spec.training):
             return self.section.elapsed(self.training.step_through_batch, batches)
 
     def timed(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Prepared:
         return rounded(
             ms_per_update=ms,
             spread=spread,
-            images_per_second=1e3 * self.spec.batch_size / ms,
+            images_per_second=1e3 * self.spec.training.batch_size / ms,
             tflop_per_update=self.flops / 1e12,
             tflop_per_second=self.flops / ms / 1e9,
             peak_bytes=self.peak.found.get("allocated"),
@@ -66,11 +66,11 @@ def spec_of(section: Section, method: str, **changes: Any) -> RunSpec:
 
 def prepared(section: Section, spec: RunSpec) -> Prepared:
     """Return the training of `spec`, warmed up, to be timed for `section`."""
-    with fast_kernels(spec):  # from the first convolution on: cuDNN keeps what it chose first
+    with fast_kernels(spec.training):  # from the first convolution on: cuDNN keeps what it chose first
         context = set_up(spec, None, download=False)
         training, peak = context.training(), PeakMemory(context.device)
         with isolated_rng(spec.seed, context.device):
             with counted_flops() as flops:
                 cost = count_passes(context.model, context.method, context.loader.batch(0), context.method_context())
-            engine = prepare(training, cost.updates, spec, peak)
+            engine = prepare(training, cost.updates, spec.training, peak)
     return Prepared(spec, context, training, cost.updates, flops.total / cost.updates, engine, peak, section)

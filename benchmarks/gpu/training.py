@@ -43,7 +43,7 @@ def spec_for(section: Section, wanted: Run) -> RunSpec:
         data = {"dataset": "cifar10.npz", "model": "resnet18"}
     flags = data | {"epochs": wanted.epochs, "evaluate": list(scale.evaluations), "eval_batch_size": 500}
     flags |= {"engine": "fast", "precision": "bf16", "eval_engine": "fast"}
-    request = Request([wanted.method], flags=flags, seeds=str(wanted.seed), eval_samples=str(scale.test_images))
+    request = Request([wanted.method], settings=flags, seeds=str(wanted.seed), eval_samples=str(scale.test_images))
     (spec,) = resolve(request, device=scale.device)
     return spec
 

@@ -10,13 +10,15 @@ import typer
 import fatbench
 from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
-from fatbench.cli.errors import INTERNAL, INTERRUPTED, report_error, say
+from fatbench.cli.console import say
+from fatbench.cli.errors import INTERNAL, report_error
 from fatbench.cli.eval import evaluate
-from fatbench.cli.listing import list_things, show
+from fatbench.cli.listing import list_things
 from fatbench.cli.new_method import new_method
 from fatbench.cli.resume import resume
 from fatbench.cli.run import run
-from fatbench.cli.signals import ignore_signals
+from fatbench.cli.show import show
+from fatbench.cli.signals import INTERRUPTED, ignore_signals
 from fatbench.cli.time import time_steps
 
 # Some versions of typer depend on click and some bring their own: its base of all errors has one name in both.
@@ -56,7 +58,7 @@ def _options(
     """Hold the options that stand before a command."""
 
 
-def main() -> None:
+def run_app() -> None:
     """Run the command line and exit.
 
     0 ok, 1 internal, 2 usage, 3 regression or broken contract, 4 invalid run, 5 nothing to compare, 6 resources,

@@ -42,7 +42,7 @@ def known_settings(checkpoint: Path) -> dict[str, Any]:
         return {"model": model} if model in models.names() else {}
     spec = beside.spec
     # Noise is drawn batch by batch: with another size the scores would be of other noise.
-    known = {"dataset": spec.dataset, "norm": spec.norm, "eps": spec.eps, "eval_batch_size": spec.eval_batch_size}
+    known = {"dataset": spec.dataset, "norm": spec.norm, "eps": spec.eps, "eval_batch_size": spec.eval.batch_size}
     return known | ({"model": spec.model} if spec.model in models.names() else {})
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from fatbench.cli.console import make_console
-from fatbench.cli.errors import say
+from fatbench.cli.console import make_console, say
 from fatbench.errors import UsageError
 from fatbench.report.loading import load_runs, split_names
 

@@ -4,10 +4,8 @@ import os
 import traceback
 from pathlib import Path
 
-import typer
-
-from fatbench.cli.signals import INTERRUPTED as INTERRUPTED
-from fatbench.errors import FatbenchError, ResourceError, one_line
+from fatbench.cli.console import say
+from fatbench.errors import FatbenchError, ResourceError
 
 INTERNAL = 1
 
@@ -32,10 +30,3 @@ def _limit(error: OSError | MemoryError) -> str:
         return "out of memory: try it on less, or on a larger machine"
     named = f" ({error.filename})" if error.filename else ""
     return f"the system refuses: {error.strerror or error}{named}"
-
-
-def say(message: str, code: int) -> int:
-    """Print `message` as one line to stderr, and return `code`."""
-    if message.strip():
-        typer.echo(f"fatbench: {one_line(message)}", err=True)
-    return code

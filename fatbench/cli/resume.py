@@ -1,68 +1,72 @@
-"""`fatbench resume`: go on with a run that was interrupted, from where it was."""
+"""`fatbench resume`: resume a run that was interrupted, and find out which one is meant."""
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fatbench.cli.checkpoints import EVERY_HELP, checkpoint_interval
-from fatbench.cli.find_run import find_run, unfinished
+from fatbench import record
+from fatbench.cli import options
+from fatbench.cli.options import once, option
 from fatbench.cli.resume_hint import own_code
 from fatbench.cli.session import run_all, show_stored
+from fatbench.config.option import Panel
+from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
 from fatbench.config.resolve import own_source
 from fatbench.errors import UsageError
+from fatbench.io.safe_read import is_directory, path_exists
 from fatbench.record import Record
+from fatbench.record.paths import has_checkpoint, record_path, replacement_path, run_of_path, unfinished_runs
+
+_LISTED = 5
+_ANEW = "`fatbench run ... --force` begins it again"
 
 
 def resume(
     run: Annotated[
         str, typer.Argument(metavar="ID|PATH", help="A run's id in --output, or the path of its record or folder.")
     ],
-    method: Annotated[  # a list, as click keeps the last of several without a word
-        list[str] | None, typer.Option("--method", "-m", help="The run's own method file: what runs is what you name.")
+    method: Annotated[
+        list[str] | None,
+        option("--method", "-m", panel=Panel.WHAT, help="The run's own method file: what runs is what you name."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The run's own model, likewise: file.py:factory.")] = None,
-    checkpoint_every: Annotated[str, typer.Option(help=EVERY_HELP)] = "1e",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4 if there is reason to doubt the result; it is kept.")
-    ] = False,
-    calibration: Annotated[
-        float, typer.Option(min=0, max=60, help="Seconds to find the device's peak, once, for MFU; 0: none.")
-    ] = 5.0,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]")
+    model: Annotated[
+        str | None, option(panel=Panel.WHAT, help="The run's own model, likewise: file.py:factory.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of records. \\[default: results]")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the record as JSON, and nothing else, to stdout.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    data_dir: options.DataDir = None,
+    calibration: options.Calibration = 5.0,
+    checkpoint_every: options.Checkpointing = "1e",
+    output: options.OptionalOutput = None,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Go on with an interrupted run: mid-epoch, with the budget that it has left, to the same result.
+    """Resume an interrupted run: mid-epoch, with the budget that it has left, to the same result.
 
     What is trained and scored is what its record says; with other settings it is another run, of `fatbench run`.
     """
-    interval = checkpoint_interval(checkpoint_every)
-    if method and len(method) > 1:
-        raise UsageError(
-            f"a run has one method: --method {' and '.join(method)} are {len(method)}, leave out all but one"
-        )
+    every = options.interval(checkpoint_every)
+    named = {"--method": once("method", method), "--model": model}
     folder, run_id = find_run(run, output)
     found, replaces = unfinished(folder, run_id)
-    if found.spec.epochs == 0:
+    if found.spec.train is None:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
     if found.finished and not replaces:
         raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
-    _check_code(found, {"--method": method[0] if method else None, "--model": model})
-    options = {"output": folder, "force": replaces, "resume": True, "checkpoint_every": interval, "data_dir": data_dir}
-    raise typer.Exit(
-        run_all([found.spec], json=json, quiet=quiet, strict=strict, calibration_seconds=calibration, **options)
+    _check_code(found, named)
+    how = RunOptions(
+        output=folder,
+        force=replaces,
+        resume=True,
+        checkpoint_every=every,
+        data_dir=data_dir,
+        calibration_seconds=calibration,
     )
+    raise typer.Exit(run_all([found.spec], how, json=json, quiet=quiet, strict=strict))
 
 
 def _check_code(found: Record, named: dict[str, str | None]) -> None:
@@ -81,5 +85,85 @@ def _check_code(found: Record, named: dict[str, str | None]) -> None:
         raise UsageError(f"{found.id} runs code that its record names: if it is yours, add {' '.join(missing)}")
     for flag, name in own.items():
         field = f"{flag.removeprefix('--')}_source"
-        if own_source(name) != getattr(found.spec, field):
+        if own_source(name) != found.spec.flat()[field]:
             raise UsageError(f"cannot go on with {found.id}: the source of {name} is not what it was")
+
+
+def find_run(run: str, output: Path | None) -> tuple[Path, str]:
+    """Return the folder and the id of the run that is named by its id, its record's path or its folder's.
+
+    Raises:
+        UsageError: there is no such path, or it does not lie in `output`.
+    """
+    path = Path(run)
+    if run.endswith(".json"):
+        folder, run_id = run_of_path(path)
+    elif len(path.parts) > 1:
+        folder, run_id = path.parent, path.name
+    else:
+        return output or DEFAULT_OUTPUT, run
+    if not _is_run(folder, run_id):
+        raise UsageError(f"{path} {'is the record of no run' if path_exists(path) else 'does not exist'}")
+    if output is not None and output.absolute() != folder.absolute():
+        raise UsageError(f"{path} lies in {folder}, not in {output}: leave out --output")
+    return folder, run_id
+
+
+def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
+    """Return the record of the run that is under way, and whether it is to replace a result that stands.
+
+    A record that is damaged or gone is the one in the state of the training.
+
+    Raises:
+        UsageError: there is no such run, its record is damaged and its state too, or they do not belong together.
+    """
+    if not _is_run(folder, run_id):
+        raise UsageError(_no_run(folder, run_id))
+    stored, replacing = record_path(folder, run_id), replacement_path(folder, run_id)
+    found = _record(stored, folder, run_id)
+    replaces = found.finished and path_exists(replacing)
+    if replaces:
+        found, stored = _record(replacing, folder, run_id), replacing
+    if found.id != run_id:
+        raise UsageError(
+            f"{stored} is the record of {found.id}: it and its name do not belong together; give it its own name again"
+        )
+    if not found.finished and found.spec.id != run_id:
+        remedy = "remove it, and its state tells how the run was begun" if has_checkpoint(folder, run_id) else _ANEW
+        raise UsageError(f"{stored} was edited: its settings and its name do not belong together; {remedy}")
+    return found, replaces
+
+
+def _is_run(folder: Path, run_id: str) -> bool:
+    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
+        return False
+    return path_exists(record_path(folder, run_id)) or has_checkpoint(folder, run_id)
+
+
+def _record(path: Path, folder: Path, run_id: str) -> Record:
+    """The record at `path`; where that is damaged or gone, the one in the state."""
+    try:
+        return record.load(path)
+    except UsageError as error:
+        if path_exists(path) and not path.is_file():
+            raise
+        if not has_checkpoint(folder, run_id):
+            raise UsageError(f"{error}; there is no state to go on from: {_ANEW}") from None
+        from fatbench.runner.resume import record_in_checkpoint
+
+        found = record_in_checkpoint(folder, run_id, replacing=path == replacement_path(folder, run_id))
+        if found is None:
+            raise UsageError(f"{error}; nor can its state: {_ANEW}") from None
+        return found
+
+
+def _no_run(folder: Path, run_id: str) -> str:
+    """Say that there is no such run, and which there are that could be gone on with, the likeliest first."""
+    if not is_directory(folder):
+        return f"no run '{run_id}': {folder} {'is a file, not a folder' if path_exists(folder) else 'does not exist'}"
+    unfinished = unfinished_runs(folder)
+    close = difflib.get_close_matches(run_id, unfinished, _LISTED, 0.5)
+    shown = list(dict.fromkeys([*close, *unfinished]))[:_LISTED]
+    rest = len(unfinished) - len(shown)
+    there = f"{', '.join(shown)}{f' and {rest} more' if rest else ''}"
+    return f"no run '{run_id}' in {folder}; {f'unfinished there: {there}' if shown else 'none is unfinished there'}"

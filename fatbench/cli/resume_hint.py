@@ -1,11 +1,12 @@
 """How a run that was left off is gone on with, in the words of the command line."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fatbench import methods, models, record
+from fatbench.cli.console import say
+from fatbench.cli.signals import INTERRUPTED, ignore_signals
+from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
 from fatbench.config.spec import RunSpec
 from fatbench.errors import FatbenchError, UsageError, WriteError
 from fatbench.io.lock import is_held
@@ -13,7 +14,6 @@ from fatbench.io.safe_read import path_exists
 from fatbench.record import Record
 from fatbench.record.paths import has_checkpoint, record_path, replacement_path
 
-_DEFAULT = Path("results")
 _LONGEST = 300  # letters of what went wrong, so that the remedy has room in the line
 
 
@@ -26,7 +26,7 @@ def own_code(spec: RunSpec) -> dict[str, str]:
 def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) -> str:
     """Return the whole command that goes on with the run, as a shell reads it."""
     flags = own_code(spec)
-    if output != _DEFAULT:
+    if output != DEFAULT_OUTPUT:
         flags["--output"] = str(output)
     if data_dir is not None:
         flags["--data-dir"] = str(data_dir)
@@ -46,23 +46,22 @@ def resume_hint(kept: Record, output: Path, data_dir: Path | None = None) -> str
     return resume_command(kept.spec, output, data_dir)
 
 
-def interruption_hint(spec: RunSpec, options: Mapping[str, Any]) -> str:
+def interruption_hint(spec: RunSpec, how: RunOptions) -> str:
     """Return what there is of the run `spec` that was interrupted, and how to go on with it.
 
     Args:
         spec: of the run.
-        options: it was called with; of `fatbench.runner.run`.
+        how: it was run.
     """
-    output: Path = options["output"]
-    found = _interrupted(output, spec.id)
+    found = _interrupted(how.output, spec.id)
     if found is None:
         return "the same command starts again"
     path, kept = found
     earned = f"what was earned is in {path}"
-    if spec.epochs == 0:
-        what = "starts this run again" if options["force"] else "goes on with the evaluation"
+    if spec.train is None:
+        what = "starts this run again" if how.force else "goes on with the evaluation"
         return f"{earned}; the same command {what}"
-    again = resume_hint(kept, output, options.get("data_dir"))
+    again = resume_hint(kept, how.output, how.data_dir)
     if again is not None:
         return f"{earned}; {again} goes on{' with the evaluation' * kept.budget.spent}"
     if kept.steps or kept.history:
@@ -70,14 +69,19 @@ def interruption_hint(spec: RunSpec, options: Mapping[str, Any]) -> str:
     return f"{spec.id} has nothing to go on with yet; the same command starts it again"
 
 
-def with_resume_hint(error: Exception, spec: RunSpec, options: Mapping[str, Any]) -> Exception:
+def report_interrupted(spec: RunSpec, how: RunOptions, code: int = INTERRUPTED) -> int:
+    """Print one line about the interrupted run `spec`, and return the exit code; see `interruption_hint`."""
+    ignore_signals()
+    return say(f"interrupted; {interruption_hint(spec, how)}", code)
+
+
+def with_resume_hint(error: Exception, spec: RunSpec, how: RunOptions) -> Exception:
     """Return the error with how to go on once its reason is mended, where the run has left something to go on with."""
-    output: Path = options["output"]
-    found = _unfinished(output, spec.id)
+    found = _unfinished(how.output, spec.id)
     if found is None or not isinstance(error, FatbenchError):
         return error
     _, kept = found
-    again = resume_hint(kept, output, options.get("data_dir"))
+    again = resume_hint(kept, how.output, how.data_dir)
     if again is None:
         return error
     if isinstance(error, WriteError):

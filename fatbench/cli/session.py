@@ -3,68 +3,67 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console
 
-from fatbench.cli.console import make_console
-from fatbench.cli.errors import report_error, say
-from fatbench.cli.interruption import Signals, cancel_on_signals, report_interrupted
-from fatbench.cli.resume_hint import with_resume_hint
+from fatbench.cli.console import json_list, make_console, say
+from fatbench.cli.errors import report_error
+from fatbench.cli.resume_hint import report_interrupted, with_resume_hint
 from fatbench.cli.show import print_result
-from fatbench.cli.signals import ignore_signals
+from fatbench.cli.signals import Signals, cancel_on_signals, ignore_signals
+from fatbench.config.request import RunOptions
 from fatbench.config.spec import RunSpec, short_name
 from fatbench.errors import InvalidRunError
 from fatbench.record import Record
 from fatbench.report.validity import reasons_to_distrust
 
 
-def run_all(specs: Sequence[RunSpec], *, json: bool, quiet: bool, strict: bool, **options: Any) -> int:
+def run_all(specs: Sequence[RunSpec], how: RunOptions, *, json: bool, quiet: bool, strict: bool) -> int:
     """Run every spec, print what came out, and return the worst exit code.
 
     Args:
         specs: of the runs; after an interruption the rest is not begun.
+        how: to run them.
         json: print the records, and nothing else, to stdout.
         quiet: no progress.
         strict: reason to doubt a result is a failure.
-        options: of `fatbench.runner.run`.
 
     Raises:
         Exception: the only run there is has failed.
     """
-    told = _Told(make_console(), specs, json=json, strict=strict, output=options["output"])
+    summary = _Summary(make_console(), specs, json=json, strict=strict, output=how.output)
     with cancel_on_signals() as signals:
         for spec in specs:
             try:
-                told.result(_run_one(spec, quiet=quiet or json, cancel=signals, **options))
+                summary.result(_run_one(spec, how, quiet=quiet or json, cancel=signals))
             except KeyboardInterrupt:
-                told.interrupted(spec, options, signals.exit_code)
+                summary.interrupted(spec, how, signals.exit_code)
                 break
             except Exception as error:
-                mendable = with_resume_hint(error, spec, options)
+                mendable = with_resume_hint(error, spec, how)
                 if len(specs) == 1:
                     raise mendable  # noqa: B904 - it is the same, in other words
-                told.failed(spec, mendable)
+                summary.failed(spec, mendable)
             if signals.requested and spec is not specs[-1]:  # this run was over, and the rest is not to begin
                 ignore_signals()
-                told.code = max(told.code, say("interrupted; the rest is not begun", signals.exit_code))
+                summary.code = max(summary.code, say("interrupted; the rest is not begun", signals.exit_code))
                 break
-    return told.in_the_end(resumable=not options["force"])
+    return summary.in_the_end(resumable=not how.force)
 
 
 def show_stored(result: Record, *, json: bool, strict: bool, output: Path) -> int:
     """Print a result as it is stored, and return the exit code."""
     say("finished already: nothing to go on with; `fatbench run ... --force` runs it again", 0)
-    told = _Told(make_console(), [result.spec], json=json, strict=strict, output=output)
-    told.result(result)
-    return told.in_the_end()
+    summary = _Summary(make_console(), [result.spec], json=json, strict=strict, output=output)
+    summary.result(result)
+    return summary.in_the_end()
 
 
-class _Told:
+class _Summary:
     """What is said of several runs: of each when it ends, of all in the end."""
 
     def __init__(self, console: Console, specs: Sequence[RunSpec], *, json: bool, strict: bool, output: Path) -> None:
@@ -87,10 +86,10 @@ class _Told:
         self.code = max(self.code, report_error(error, f"{_title(spec)}: "))
         self._ends.append("failed")
 
-    def interrupted(self, spec: RunSpec, options: Mapping[str, Any], code: int) -> None:
+    def interrupted(self, spec: RunSpec, how: RunOptions, code: int) -> None:
         """A run was interrupted, or what is said of its result."""
         if len(self._ends) == self._specs.index(spec):
-            self.code = max(self.code, report_interrupted(spec, options, code))
+            self.code = max(self.code, report_interrupted(spec, how, code))
             self._ends.append("interrupted")
         else:
             ignore_signals()
@@ -112,13 +111,13 @@ class _Told:
         return self.code
 
 
-def _run_one(spec: RunSpec, *, quiet: bool, cancel: Signals, **options: Any) -> Record:
+def _run_one(spec: RunSpec, how: RunOptions, *, quiet: bool, cancel: Signals) -> Record:
     from fatbench import runner
     from fatbench.cli.progress import ProgressObserver
 
     # What a user's own method or model prints is no result: stdout is for records and panels.
     with redirect_stdout(sys.stderr), ProgressObserver(make_console(stderr=True), _title(spec), quiet) as observer:
-        return runner.run(spec, observer=observer, cancel=cancel, **options)
+        return runner.run(spec, observer=observer, cancel=cancel, **vars(how))
 
 
 def _title(spec: RunSpec) -> str:
@@ -146,8 +145,3 @@ def _print_comparison(console: Console, records: list[Record], output: Path) -> 
     runs = [Run(result, output / f"{result.id}.json") for result in records]
     for table in render.tables(comparison.compare(runs, sort=None, reference=None)):
         console.print(table)
-
-
-def json_list(things: Sequence[RunSpec | Record]) -> str:
-    """The things as one JSON array."""
-    return "[" + ",\n".join(thing.model_dump_json(by_alias=True) for thing in things) + "]"

@@ -1,11 +1,12 @@
-"""The way in: signals are minded from the first moment, before anything that takes time is imported."""
+"""SIGINT and SIGTERM: how they end the process, or ask a run to stop where nothing is lost."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from fatbench.cancellation import CancelToken
 
 INTERRUPTED, TERMINATED = 130, 75  # EX_TEMPFAIL: try again later, which is what whoever sends SIGTERM means
 
@@ -23,9 +24,18 @@ def exit_code_of(number: int) -> int:
     return TERMINATED if number == signal.SIGTERM else INTERRUPTED
 
 
+def end_process(number: int, _frame: FrameType | None) -> None:
+    """Handle a signal by ending the process.
+
+    Raises:
+        Ended: always.
+    """
+    raise Ended(number)
+
+
 @contextmanager
 def handled(handler: "signal._HANDLER") -> Iterator[None]:
-    """Have SIGINT and SIGTERM handled so, then as they were before, unless `ignore_signals` was called inside.
+    """Handle SIGINT and SIGTERM by `handler` inside, then as before, unless `ignore_signals` was called inside.
 
     Threads other than the main one get none.
     """
@@ -50,25 +60,30 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class Signals(CancelToken):
+    """A cancellation by signals: the first is heeded where nothing is lost, a second one ends the run at once."""
+
+    exit_code = INTERRUPTED
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal.
+
+        Raises:
+            KeyboardInterrupt: nobody polls the token, or it was requested already.
+        """
+        self.exit_code = exit_code_of(number)
+        if self.requested or not self.polled:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def cancel_on_signals() -> Iterator[Signals]:
+    """Let SIGINT and SIGTERM cancel a run inside, then do what they did before; other threads get none."""
+    signals = Signals()
+    with handled(signals.handle):
+        yield signals
+
+
 def _numbers() -> tuple[signal.Signals, ...]:
     return (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-
-
-def main() -> None:
-    """Run the command line and exit; see `fatbench.cli.app.main` for the codes."""
-    try:
-        with handled(_end):
-            from fatbench.cli.app import main as run
-
-            try:
-                run()
-            finally:
-                ignore_signals()
-    except Ended as end:
-        ignore_signals()
-        sys.stderr.write("fatbench: interrupted\n")
-        sys.exit(end.exit_code)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise Ended(number)

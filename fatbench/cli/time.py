@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from json import dumps
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from fatbench.cli import options
 from fatbench.cli.console import make_console
+from fatbench.cli.options import option, takes_settings
+from fatbench.config.option import Panel
 from fatbench.config.request import Request
-from fatbench.config.resolve import engine_parts, resolve
-from fatbench.config.spec import RunSpec, Toggle, short_name
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec, short_name
 from fatbench.record import Environment
 
 if TYPE_CHECKING:
@@ -25,61 +27,32 @@ if TYPE_CHECKING:
 _ENDLESS = 10**6  # epochs: no timed batch may be cut short by the budget's end
 
 
+@takes_settings(("dataset", "model", "batch_size", "engine", "precision", "without", "compile", "threads"))
 def time_steps(
+    *,
     method: Annotated[
         list[str],
         typer.Argument(metavar="METHOD...", help="Methods, or paths of methods' .py files; ratios are to the first."),
     ],
     interleave: Annotated[
-        bool, typer.Option("--interleave/--no-interleave", help="Let the methods take turns, so that ratios hold.")
+        bool,
+        option("--interleave/--no-interleave", panel=Panel.WHAT, help="Let the methods take turns: ratios then hold."),
     ] = True,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each method.")] = 5,
-    batches: Annotated[int | None, typer.Option(min=1, help="Batches in a run. \\[default: what takes 0.3 s]")] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Name, .npz file or image folder. \\[default: digits]")
+    runs: Annotated[int, option(panel=Panel.WHAT, min=1, help="Timed runs of each method.")] = 5,
+    batches: Annotated[
+        int | None, option(panel=Panel.WHAT, min=1, help="Batches in a run. \\[default: what takes 0.3 s]")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name, package.module:factory or file.py:factory.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per batch.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="reference or fast. \\[default: fast on a GPU, reference elsewhere]")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16. \\[default: bf16 on a GPU]")] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."),
-    ] = None,
-    require: Annotated[
-        list[str] | None,
-        typer.Option(help="Fail unless this part of the fast engine is in force, such as graph; repeatable."),
-    ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile in the fast engine.")] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:INDEX or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]")
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing dataset.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")] = False,
+    set_: options.Hyper = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
+    device: options.Device = "auto",
+    require: options.Require = None,
+    json: options.Json = False,
+    settings: dict[str, Any],
 ) -> None:
     """Time one optimiser step of each method: passes, milliseconds, images per second, ratios. Records nothing."""
-    flags = {
-        "dataset": dataset,
-        "model": model,
-        "epochs": _ENDLESS,
-        "batch_size": batch_size,
-        "engine": engine,
-        "precision": precision,
-        "without": without or None,
-        "compile": compile_ or None,
-        "threads": threads,
-    }
-    parts, given = engine_parts(require), {name: value for name, value in flags.items() if value is not None}
-    request = Request(method, flags=given, hyper=set_ or (), require=parts)
+    parts = options.engine_parts(require)
+    request = Request(method, settings={**settings, "epochs": _ENDLESS}, hyper=set_ or (), require=parts)
     resolve(request, device="cpu")  # answers a user's mistake before torch is imported, which takes seconds
     from fatbench.environment import resolve_device
 
@@ -87,8 +60,8 @@ def time_steps(
     times, environment = _measure(
         specs, runs=runs, batches=batches, interleave=interleave, data_dir=data_dir, download=download, require=parts
     )
-    if json_:
-        typer.echo(json.dumps(_as_dict(times, environment, interleave), indent=1))
+    if json:
+        typer.echo(dumps(_as_dict(times, environment, interleave), indent=1))
         return
     console = make_console()
     console.print(Text(_heading(times[0].spec, environment), style="bold"))
@@ -112,9 +85,10 @@ def _measure(specs: list[RunSpec], **options: Any) -> tuple[list[StepTime], Envi
 
 def _heading(spec: RunSpec, environment: Environment) -> str:
     """What the rows share."""
-    parts = [short_name(spec.dataset), short_name(spec.model), f"batch {spec.batch_size}"]
-    parts += [f"{spec.engine} engine", *(f"without {part}" for part in spec.without), *["compiled"] * spec.compile]
-    parts += [spec.precision, environment.device]
+    train = spec.training
+    parts = [short_name(spec.dataset), short_name(spec.model), f"batch {train.batch_size}"]
+    parts += [f"{train.engine} engine", *(f"without {part}" for part in train.without), *["compiled"] * train.compile]
+    parts += [train.precision, environment.device]
     if spec.device == "cpu":
         parts.append(f"{environment.cpu_threads} thread{'s' * (environment.cpu_threads != 1)}")
     return ", ".join([*parts, f"torch {environment.torch}"])

@@ -36,7 +36,7 @@ def range_in_words(values: Sequence[float] | Sequence[str]) -> str:
 def _outside(spec: RunSpec) -> Iterator[str]:
     official = presets.official(spec.method)
     for name, values in official.get("published", {}).items():
-        value = spec.hyper.get(name, values[0])
+        value = spec.training.hyper.get(name, values[0])
         if not _inside(value, values):
             shown = value if isinstance(value, str) else f"{value:g}"
             yield f"{name}={shown} lies outside the published {range_in_words(values)} ({official['source']})"
@@ -50,12 +50,12 @@ def _inside(value: float | str, values: Sequence[float] | Sequence[str]) -> bool
 def _untied(spec: RunSpec, said: set[tuple[str, str]]) -> Iterator[str]:
     """What the authors tie to eps, where they name nothing for this one and the user has not chosen either."""
     table = presets.official(spec.method).get("tracks", []) if spec.norm == "linf" else []
-    names = [name for name in tracks.tied(table) if name in spec.hyper]
+    names = [name for name in tracks.tied(table) if name in spec.training.hyper]
     chosen = {(method, name) for method in ("", spec.method) for name in names} & said
-    if chosen or spec.dataset not in _OF_THE_PAPERS or tracks.at(spec.eps, spec.dataset, spec.hyper, table):
+    if chosen or spec.dataset not in _OF_THE_PAPERS or tracks.at(spec.eps, spec.dataset, spec.training.hyper, table):
         return
     if names:
-        values = ", ".join(f"{name}={spec.hyper[name]}" for name in names)
+        values = ", ".join(f"{name}={spec.training.hyper[name]}" for name in names)
         yield f"its authors name no {', '.join(names)} for eps {spec.eps}; {values} is meant for another"
 
 

@@ -1,5 +1,6 @@
 """How people write radii, fractions, durations, evaluations and targets, and what they mean by it."""
 
+import math
 import re
 from fractions import Fraction
 from functools import lru_cache
@@ -7,7 +8,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+DEFAULT_SELECTION = "pgd-10"  # of the validation images
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_NORMALIZE = "--normalize takes MEAN,STD of pixels in [0, 1], as 0.1307,0.3081 or '0.49 0.48 0.45, 0.25 0.24 0.26'"
 _EPS = re.compile(r"[0-9]{0,9}\.?[0-9]{1,25}(e-?[0-9])?(/[0-9]{1,9})?")
 _SHARE = re.compile(r"[0-9]{0,6}\.?[0-9]{1,25}(/[0-9]{1,9})?")
 _PGD = re.compile(r"pgd-([1-9][0-9]{0,4})(?:-([1-9][0-9]{0,3}))?")
@@ -67,6 +70,18 @@ def parse_seconds(text: str) -> float:
     if not match or not float(match[1]):
         raise ValueError(f"a time budget looks like 90s, 10m or 1h, not '{text:.40}'")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_budget(value: object) -> object:
+    """Return the seconds of a budget written as text; what is no text stays as it is.
+
+    Raises:
+        ValueError: see `parse_seconds`.
+    """
+    try:
+        return parse_seconds(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"--time-budget: {error}") from None
 
 
 def write_seconds(seconds: float) -> str:
@@ -144,6 +159,52 @@ def split_requests(text: str) -> list[str]:
         else:
             found.append(part.strip())
     return found
+
+
+def parse_selection(text: str) -> str:
+    """Return the evaluation of validation images in "val", "val:pgd-20" or "pgd-20".
+
+    Raises:
+        ValueError: it asks for test images, or for no evaluation.
+    """
+    where, _, name = text.replace(" ", "").partition(":")
+    if where == "test":
+        raise ValueError("--select-on test: a model selected on test images has seen them; select on val")
+    return parse_request((name or DEFAULT_SELECTION) if where == "val" else text.strip()).name
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds in "0,1,2", each once.
+
+    Raises:
+        ValueError: they are not whole numbers.
+    """
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise ValueError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
+
+
+def split_commas(value: object) -> object:
+    """Return the parts of a text, as of "0.5,0.75"; what is no text stays as it is."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+def parse_normalization(text: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation out of "MEAN,STD", one number each or one per channel.
+
+    Raises:
+        ValueError: it does not look like that, or is not of pixels in [0, 1].
+    """
+    try:
+        mean, std = (tuple(float(word) for word in part.split()) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{_NORMALIZE}, not '{text:.60}'") from None
+    if not mean or len(mean) != len(std) or not all(map(math.isfinite, (*mean, *std))):
+        raise ValueError(f"{_NORMALIZE}, not '{text:.60}'")
+    if min(mean) < 0 or max(mean) > 1 or min(std) <= 0 or max(std) > 1:
+        raise ValueError(f"{_NORMALIZE}: means in [0, 1], deviations in (0, 1]; divide those of 8-bit pixels by 255")
+    return mean, std
 
 
 class Target(NamedTuple):

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fatbench.methods._source import Description
 
 DEFAULT_DATASET = "digits"
-OF_THE_METHOD = ("method", "hyper", "tracks", "published", "source")  # a preset's fields that a spec has no place for
 
 
 def recipe(method: str, preset: dict[str, Any], request: Request) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def methods_with_recipe() -> list[str]:
 def dataset(recipe: Mapping[str, Any], request: Request) -> str:
     """Return the dataset of a run: the flag's, else the recipe's, else that which the preset is named after."""
     named = request.preset if request.preset in data.names() else None  # --preset cifar10 means its data too
-    found: str = request.flags.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
+    found: str = request.settings.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
     return found
 
 

@@ -1,23 +1,40 @@
-"""What a user asked for on the command line."""
+"""What a user asks for, on the command line or in Python, before it becomes specs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval
 from fatbench.config.spec import Toggle
 
 UNIFIED, OFFICIAL = "unified", "official"
+DEFAULT_OUTPUT = Path("results")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for on the command line."""
+    """The runs that a user asks for."""
 
     methods: Sequence[str] = ()
     preset: str | None = None
-    flags: Mapping[str, Any] = field(default_factory=dict)  # a Preset's fields, limit_train, eval_batch_size
+    settings: Mapping[str, Any] = field(default_factory=dict)  # by a preset's keys
     hyper: Sequence[str] = ()  # NAME=VALUE, or METHOD.NAME=VALUE for one method among several
     seeds: str = "0"
     eval_samples: str | None = None  # a number, "all", or None for the defaults
     recipe: str = UNIFIED
     require: Sequence[Toggle] = ()  # parts of the fast engine that must be in force; no part of a spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run a spec, whatever it says: nothing that is computed depends on it. See `fatbench.runner.run`."""
+
+    output: Path = DEFAULT_OUTPUT
+    data_dir: Path | None = None
+    download: bool = False
+    force: bool = False
+    resume: bool = False
+    checkpoint_every: CheckpointInterval = EVERY_EPOCH
+    require: Sequence[Toggle] = ()
+    calibration_seconds: float = 5.0

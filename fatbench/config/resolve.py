@@ -4,24 +4,25 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
-from fatbench.config.parsing import EvaluationRequest, parse_request, parse_seconds
+from fatbench.config.parsing import parse_request, parse_seeds
 from fatbench.config.request import Request
-from fatbench.config.spec import RunSpec, Toggle, build_spec
+from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, RunSpec, Toggle, build_spec
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists, read_file
 from fatbench.methods._compatibility import check_compatible
 
+Parsed = TypeVar("Parsed")
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
-DEFAULT_SELECTION = "pgd-10"
 _BUDGETS = {"epochs", "time_budget"}
 _TURNS = {"milestones", "peak"}
 _LARGEST = 2**24  # bytes of a file of code
+_FIELD_OF_KEY = {one.key: name for name, one in OPTIONS.items() if one.key}
 _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
 
@@ -37,6 +38,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
     assigned = _assignments(request.hyper, described.values())
+    seeds = usage(parse_seeds, request.seeds)
     specs = []
     for name, description in described.items():
         recipe = recipes.recipe(name, preset, request)
@@ -47,25 +49,47 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
         own_method = description.sha256 if description.package else own_source(name)
         sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
-        seeds = _seeds(request.seeds)
         specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         check_compatible(description, specs[-1])
     return specs
 
 
-def _settings(layers: Sequence[Mapping[str, Any]], dataset: str, request: Request, device: str) -> dict[str, Any]:
+def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, device: str, **weights: Any) -> RunSpec:
+    """Return the spec of an evaluation of weights that were trained elsewhere.
+
+    Args:
+        settings: `model` and `dataset` at least; else the dataset's defaults hold.
+        eval_samples: as in `Request`.
+        device: resolved already.
+        weights: the spec's `checkpoint` and `normalize`.
+
+    Raises:
+        UsageError: the first thing that cannot be right, in one line.
+    """
+    dataset = settings["dataset"]
+    merged = _settings((presets.for_dataset(dataset), {}), dataset, Request(settings=settings), device, eval_samples)
+    scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"}
+    return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=own_source(merged["model"]))
+
+
+def _settings(
+    layers: Sequence[Mapping[str, Any]],
+    dataset: str,
+    request: Request,
+    device: str,
+    eval_samples: str | None = None,
+) -> dict[str, Any]:
     """Return the fields of a spec that are neither the method's nor the seed: defaults, recipe and flags, in order."""
-    settings = _merge(_UNIVERSAL, *layers, request.flags)
+    settings = _merge(_UNIVERSAL, *layers, request.settings)
     settings |= {"dataset": dataset, "device": device}
-    for key in recipes.OF_THE_METHOD:
+    for key in presets.OF_THE_METHOD:
         settings.pop(key, None)
-    if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.flags)):
+    if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.settings)):
         raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
     _fill_in_engine(settings, device, request.require)
-    settings["train_seconds"] = _seconds(settings.pop("time_budget", None))
-    settings |= evaluations(settings, request.eval_samples)
+    settings |= evaluations(settings, request.eval_samples if eval_samples is None else eval_samples)
     _check_names(settings["model"], dataset)
-    return settings
+    return {_FIELD_OF_KEY.get(key, key): value for key, value in settings.items()}
 
 
 def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[Toggle]) -> None:
@@ -89,18 +113,16 @@ def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
+def usage(parse: Callable[[str], Parsed], text: str) -> Parsed:
+    """Return what `parse` makes of a text.
 
-
-def _seconds(time_budget: str | None) -> float | None:
+    Raises:
+        UsageError: it makes nothing of it.
+    """
     try:
-        return None if time_budget is None else parse_seconds(time_budget)
+        return parse(text)
     except ValueError as error:
-        raise UsageError(f"--time-budget: {error}") from None
+        raise UsageError(str(error)) from None
 
 
 def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str, Any]:
@@ -109,7 +131,7 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
     Raises:
         UsageError: an evaluation is asked for in a way that cannot be right, or twice.
     """
-    requested = [_request(text) for text in settings.pop("evaluate", DEFAULT_EVALUATIONS)]
+    requested = [usage(parse_request, text) for text in settings.pop("evaluate", DEFAULT_EVALUATIONS)]
     autoattack_samples = settings.pop("autoattack_samples", None)
     samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
     sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
@@ -120,26 +142,6 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
         "evaluations": {one.name: one.images or sparing.get(one.name, samples) for one in requested},
         "eval_precision": {one.name: one.precision for one in requested if one.precision is not None},
     }
-
-
-def validation_evaluation(text: str) -> str:
-    """Return the evaluation in "val", "val:pgd-20" or "pgd-20".
-
-    Raises:
-        UsageError: it asks for test images, or for no evaluation.
-    """
-    where, _, name = text.replace(" ", "").partition(":")
-    if where == "test":
-        raise UsageError("--select-on test: a model selected on test images has seen them; select on val")
-    what = (name or DEFAULT_SELECTION) if where == "val" else text.strip()
-    return _request(what).name
-
-
-def _request(text: str) -> EvaluationRequest:
-    try:
-        return parse_request(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _positive(text: str) -> int:
@@ -154,19 +156,6 @@ def _check_names(model: str, dataset: str) -> None:
         models.describe(model)
     if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or is_directory(Path(dataset))):
         data.describe(dataset)
-
-
-def engine_parts(names: Sequence[str] | None) -> tuple[Toggle, ...]:
-    """Return the parts of the fast engine in `--require`, in the order given.
-
-    Raises:
-        UsageError: there is no such part.
-    """
-    known: dict[str, Toggle] = {part: part for part in get_args(Toggle)}
-    unknown = next((name for name in names or () if name not in known), None)
-    if unknown is not None:
-        raise UsageError(f"--require takes {', '.join(known)}, not '{unknown:.40}'")
-    return tuple(known[name] for name in dict.fromkeys(names or ()))
 
 
 def own_source(name: str) -> str | None:

@@ -4,14 +4,28 @@ import hashlib
 import json
 import re
 import reprlib
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from fatbench.config.parsing import parse_eps, parse_evaluation, parse_share, parse_target, radius, write_seconds
+from fatbench.config.option import Option, Panel
+from fatbench.config.parsing import (
+    DEFAULT_SELECTION,
+    parse_budget,
+    parse_eps,
+    parse_evaluation,
+    parse_selection,
+    parse_share,
+    parse_target,
+    radius,
+    split_commas,
+    write_seconds,
+)
 from fatbench.errors import UsageError
 
 Norm = Literal["linf", "l2"]
@@ -27,78 +41,148 @@ EXTERNAL = "external"  # the method of a model that was trained elsewhere
 
 _LARGEST_SEED = 2**32 - 1
 _MILESTONES = ("1/2", "3/4")
-_FLAGS = {"on_overfitting": "--on-co", "train_seconds": "--time-budget", "evaluations": "--eval", "seed": "--seeds"}
+_FLAGS = {"evaluations": "--eval", "seed": "--seeds"}  # of fields that are no plain options
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _BOUNDS = {"gt": "is more than", "ge": "is at least", "lt": "is less than", "le": "is at most"}
 
 
 Share = Annotated[str, BeforeValidator(parse_share)]
+Fraction01 = Annotated[float, Field(gt=0, lt=1)]
 
 
-class RunSpec(BaseModel):
-    """One training run and its evaluation, fully resolved: no field depends on the machine or on a default elsewhere.
-
-    A field added later takes a default that means "as before": defaults stay out of `digest`, so old ids stand.
-    """
-
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    method: str = Field(min_length=1)
+
+class TrainSpec(_Part):
+    """How weights are trained. A field added later takes a default that means "as before": see `RunSpec.digest`."""
+
     hyper: Hyper  # complete: every hyper-parameter of the method
-    dataset: str = Field(min_length=1)  # a name, or the path of an .npz file or image folder
-    model: str = Field(min_length=1)
-    norm: Norm
-    eps: Annotated[str, BeforeValidator(parse_eps)]
-    seed: int = Field(ge=0, le=_LARGEST_SEED)
-
-    epochs: Annotated[int, Field(ge=0, le=10**6)] | None = None  # the budget: this (0: trained elsewhere) ...
-    train_seconds: Annotated[float, Field(gt=0)] | None = None  # ... or this
-    batch_size: int = Field(gt=1)
-    lr: float = Field(gt=0)  # peak
-    schedule: Schedule
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    pad: int = Field(ge=0, le=64)  # random crop: pixels of zero padding on each side
-    flip: bool
-    limit_train: Annotated[int, Field(gt=0)] | None = None
-
-    device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
-    precision: Precision
-    threads: Annotated[int, Field(gt=0)] | None  # CPU threads; None leaves it to torch
-    evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
-    eval_batch_size: int = Field(default=250, gt=0)
-
-    engine: Engine = "reference"
-    without: tuple[Toggle, ...] = ()  # what the fast engine is to leave out
-    compile: bool = False  # torch.compile in the fast engine
-    milestones: tuple[Share, ...] = _MILESTONES  # of piecewise: where the rate drops to a tenth
-    peak: Share | None = None  # of cyclic and onecycle: where the rate has it; None: where theirs usually is
-    target: str | None = None  # stop once the validation probe reaches it: "pgd-10>=0.45"
-
-    eval_engine: EvalEngine = "exact"
-    eval_precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = Field(default_factory=dict)
-    on_overfitting: OnOverfitting = "continue"
-    select: Select = "last"
-    select_on: str = "pgd-10"  # of the validation images
-
-    label_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None  # probability of the true class
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # score an exponential average of the weights
-    swa: Annotated[float, Field(ge=0, lt=1)] | None = None  # ... or their mean from this fraction of the budget on
-    awp: Annotated[float, Field(gt=0, lt=1)] | None = None  # perturb weights by this fraction of their length
-
-    checkpoint: str | None = None  # sha256 of weights that were trained elsewhere, only scored here
-    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
-
+    epochs: Annotated[
+        int | None, Field(ge=1, le=10**6), Option("Budget: N x len(loader) optimiser steps.", Panel.WHAT, words="")
+    ] = None
+    train_seconds: Annotated[
+        float | None,
+        Field(gt=0),
+        BeforeValidator(parse_budget),
+        Option(
+            "Budget: training seconds, as 90s, 10m or 1h.",
+            Panel.WHAT,
+            flags=("--time-budget",),
+            key="time_budget",
+            text=str,
+            toml=str,
+            words="",
+        ),
+    ] = None
+    batch_size: Annotated[int, Field(gt=1), Option("Images per batch.", Panel.OPTIMISATION, words="")]
+    lr: Annotated[float, Field(gt=0), Option("Peak learning rate.", Panel.OPTIMISATION, words="")]
+    schedule: Annotated[
+        Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Panel.OPTIMISATION, words="")
+    ]
+    milestones: Annotated[
+        tuple[Share, ...],
+        BeforeValidator(split_commas),
+        Option(
+            "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget.",
+            Panel.OPTIMISATION,
+            text=str,
+            toml=list[str | float],
+            words="",
+        ),
+    ] = _MILESTONES
+    peak: Annotated[
+        Share | None,
+        Option(
+            "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]",
+            Panel.OPTIMISATION,
+            text=str,
+            toml=str | float,
+            words="",
+        ),
+    ] = None
+    momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Panel.OPTIMISATION, words="")]
+    weight_decay: Annotated[float, Field(ge=0), Option("SGD weight decay.", Panel.OPTIMISATION, words="")]
+    label_smoothing: Annotated[
+        Fraction01 | None,
+        Option(
+            "The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes).",
+            Panel.OPTIMISATION,
+            metavar="P",
+            words="the true class keeps",
+        ),
+    ] = None
+    ema: Annotated[
+        Fraction01 | None,
+        Option("Score an exponential average of the weights, as 0.9995.", Panel.OPTIMISATION, metavar="T"),
+    ] = None
+    swa: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | None,
+        Option(
+            "Score the mean of epochs' weights from this fraction of the budget on.",
+            Panel.OPTIMISATION,
+            metavar="START",
+            words="swa from",
+        ),
+    ] = None
+    awp: Annotated[
+        Fraction01 | None,
+        Option("Adversarial weight perturbation of this relative size, as 0.01.", Panel.OPTIMISATION, metavar="GAMMA"),
+    ] = None
+    target: Annotated[
+        str | None,
+        Option("Stop once the validation probe reaches it, as 'pgd-10>=0.45'.", Panel.OPTIMISATION, words=""),
+    ] = None
+    on_overfitting: Annotated[
+        OnOverfitting,
+        Option(
+            "On catastrophic overfitting: continue, stop, or restore the last healthy weights and stop.",
+            Panel.OPTIMISATION,
+            flags=("--on-co",),
+            words="",
+        ),
+    ] = "continue"
+    select: Annotated[
+        Select, Option("Score the last or the best weights. \\[default: last]", Panel.OPTIMISATION, words="")
+    ] = "last"
+    select_on: Annotated[
+        str,
+        BeforeValidator(parse_selection),
+        Option("What is best: val (PGD-10 on validation images) or val:EVALUATION.", Panel.OPTIMISATION, words=""),
+    ] = DEFAULT_SELECTION
+    pad: Annotated[
+        int,
+        Field(ge=0, le=64),
+        Option("Random crop: pixels of padding; 0 is none.", Panel.DATA, words=""),
+    ]
+    flip: Annotated[bool, Option("Random horizontal flip.", Panel.DATA, flags=("--flip/--no-flip",), words="")]
+    limit_train: Annotated[
+        Annotated[int, Field(gt=0)] | None,
+        Option("Train on N images only; labelled subset everywhere.", Panel.DATA, words=""),
+    ] = None
+    engine: Annotated[
+        Engine,
+        Option("reference or fast. \\[default: fast on a GPU, reference elsewhere]", Panel.ENGINE, words=""),
+    ] = "reference"
+    precision: Annotated[
+        Precision,
+        Option("fp32 or bf16 in training; evaluation is fp32. \\[default: bf16 on a GPU]", Panel.ENGINE, words=""),
+    ]
+    without: Annotated[
+        tuple[Toggle, ...],
+        Option(
+            f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable.",
+            Panel.ENGINE,
+            text=list[str],
+            toml=list[Toggle],
+            words="",
+        ),
+    ] = ()
+    compile: Annotated[
+        bool, Option("torch.compile in the fast engine.", Panel.ENGINE, flags=("--compile",), words="")
+    ] = False
     method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
-    model_source: str | None = None  # likewise for path/to/file.py:factory
-
-    @field_validator("evaluations")
-    @classmethod
-    def _known_evaluations(cls, value: dict[str, int | None]) -> dict[str, int | None]:
-        for name in value:
-            parse_evaluation(name)
-        return value
 
     @field_validator("select_on")
     @classmethod
@@ -129,19 +213,103 @@ class RunSpec(BaseModel):
     def _consistent(self) -> Self:
         if (self.epochs is None) == (self.train_seconds is None):
             raise ValueError("a run has one budget: --epochs or --time-budget")
-        if (self.epochs == 0) != (self.method == EXTERNAL):
-            raise ValueError(f"--epochs is at least 1, not {self.epochs}: only a model trained elsewhere has none")
         if self.ema is not None and self.swa is not None:
             raise ValueError("one average of the weights is scored: --ema or --swa")
-        unknown = set(self.eval_precision) - set(self.evaluations)
-        if unknown:
-            raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")
         if self.schedule != "piecewise" and self.milestones != _MILESTONES:
             raise ValueError(f"--milestones are where --schedule piecewise drops, and {self.schedule} has none")
         if self.schedule not in ("cyclic", "onecycle") and self.peak is not None:
             raise ValueError(f"--peak is for --schedule cyclic or onecycle: {self.schedule} has none")
         if self.engine == "reference" and (self.without or self.compile):
             raise ValueError("--without and --compile are for --engine fast: the reference engine has neither")
+        return self
+
+    @property
+    def budget(self) -> str:
+        """The budget as people write it: "15 epochs", "3m", "90s"."""
+        if self.train_seconds is not None:
+            return write_seconds(self.train_seconds)
+        return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+
+    @property
+    def rate_shape(self) -> str:
+        """The schedule as people write it: "cyclic", "piecewise at 1/2, 3/4"."""
+        if self.schedule == "piecewise":
+            return f"piecewise at {', '.join(self.milestones)}"
+        return self.schedule if self.peak is None else f"{self.schedule} with its peak at {self.peak}"
+
+
+class EvalSpec(_Part):
+    """How weights are scored, wherever they come from."""
+
+    evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
+    precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = Field(default_factory=dict)  # half-width, in points
+    batch_size: Annotated[
+        int, Field(gt=0), Option("Images at a time in evaluation. \\[default: 250]", Panel.EVALUATION, words="")
+    ] = 250
+    engine: Annotated[
+        EvalEngine,
+        Option(
+            "AutoAttack's: exact, or fast (every success confirmed exactly). \\[default: exact]",
+            Panel.EVALUATION,
+            words="",
+        ),
+    ] = "exact"
+
+    @field_validator("evaluations")
+    @classmethod
+    def _known_evaluations(cls, value: dict[str, int | None]) -> dict[str, int | None]:
+        for name in value:
+            parse_evaluation(name)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unknown = set(self.precision) - set(self.evaluations)
+        if unknown:
+            raise ValueError(f"a precision for {min(unknown)}, which is not evaluated")
+        return self
+
+
+class RunSpec(_Part):
+    """One run, fully resolved: no field depends on the machine or on a default elsewhere.
+
+    Weights are trained as `train` says, or come from a checkpoint; then they are scored as `eval` says. All fields may
+    be given flat, by the names of `flat`: so schemas before 4 had them, and so the command line has them.
+    """
+
+    method: str = Field(min_length=1)  # "external": trained elsewhere
+    dataset: Annotated[
+        str,
+        Field(min_length=1),
+        Option("Name, .npz file or image folder. \\[default: digits]", Panel.WHAT, flags=("--dataset", "-d"), words=""),
+    ]
+    model: Annotated[
+        str, Field(min_length=1), Option("Name, package.module:factory or file.py:factory.", Panel.WHAT, words="")
+    ]
+    norm: Annotated[Norm, Option("linf or l2.", Panel.WHAT, words="")]
+    eps: Annotated[
+        str, BeforeValidator(parse_eps), Option("Radius for pixels in [0, 1], as 8/255.", Panel.WHAT, words="")
+    ]
+    seed: int = Field(ge=0, le=_LARGEST_SEED)
+    device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
+    threads: Annotated[
+        Annotated[int, Field(gt=0)] | None, Option("CPU threads.", Panel.ENGINE, words="")
+    ]  # None leaves it to torch
+    train: TrainSpec | None  # None: trained elsewhere
+    eval: EvalSpec
+    checkpoint: str | None = None  # sha256 of weights that were trained elsewhere
+    normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
+    model_source: str | None = None  # sha256 of the file of path/to/file.py:factory
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, given: Any) -> Any:
+        return _nested(given) if isinstance(given, dict) and "eval" not in given else given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.train is None) != (self.method == EXTERNAL):
+            raise ValueError(f"'{EXTERNAL}' is the method of models that were trained elsewhere, and of no other")
         if self.norm == "linf" and self.epsilon > 1:
             raise ValueError(
                 f"eps {self.epsilon:g} is beyond the pixels' range [0, 1]; did you mean {self.epsilon:g}/255?"
@@ -149,40 +317,88 @@ class RunSpec(BaseModel):
         return self
 
     @property
+    def training(self) -> TrainSpec:
+        """How weights are trained; only where they are."""
+        assert self.train is not None, "these weights were trained elsewhere"
+        return self.train
+
+    @property
     def epsilon(self) -> float:
         """The radius of the threat model, for images in [0, 1]."""
         return radius(self.eps)
 
     @property
-    def rate_shape(self) -> str:
-        """How the learning rate moves, as people say it: "cyclic", "piecewise at 1/2, 3/4"."""
-        if self.schedule == "piecewise":
-            return f"piecewise at {', '.join(self.milestones)}"
-        return self.schedule if self.peak is None else f"{self.schedule} with its peak at {self.peak}"
-
-    @property
     def budget(self) -> str:
         """The budget as people write it: "15 epochs", "3m", "90s"."""
-        if self.epochs == 0:
-            return "trained elsewhere"
-        if self.epochs is not None:
-            return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
-        assert self.train_seconds is not None
-        return write_seconds(self.train_seconds)
+        return "trained elsewhere" if self.train is None else self.train.budget
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that change with anything that this spec decides."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
+        """Eight hexadecimal digits that change with anything that this spec decides; defaults stay out of it."""
+        content = _flattened(self.model_dump(mode="json", exclude_defaults=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def id(self) -> str:
         """A readable file name: digits-small-cnn-bs-trades-10ep-s0-1f2e3d4c."""
-        weights = short_name((self.checkpoint or "")[:8])  # of a model that was trained elsewhere, in place of a budget
-        budget = weights if self.epochs == 0 else f"{self.epochs}ep" if self.epochs else self.budget
-        parts = [short_name(self.dataset), short_name(self.model), short_name(self.method), budget, f"s{self.seed}"]
+        if self.train is None:
+            origin = short_name((self.checkpoint or "")[:8])
+        else:
+            origin = f"{self.train.epochs}ep" if self.train.epochs else self.train.budget
+        parts = [short_name(self.dataset), short_name(self.model), short_name(self.method), origin, f"s{self.seed}"]
         return "-".join([*parts, self.digest])
+
+    def flat(self) -> dict[str, Any]:
+        """Return all fields by name, those of `train` among them, those of `eval` as eval_NAME; see FIELDS."""
+        parts = {"train": vars(self.train) if self.train else {}, "eval": vars(self.eval)}
+        return _flattened(vars(self) | parts)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the spec with fields changed, by their flat names. Nothing is validated."""
+        here: dict[str, dict[str, Any]] = {"": {}, "train": {}, "eval": {}}
+        for name, value in changes.items():
+            part, field = PLACES[name]
+            here[part][field] = value
+        parts = {part: getattr(self, part).model_copy(update=here[part]) for part in ("train", "eval") if here[part]}
+        return self.model_copy(update=here[""] | parts)
+
+
+def _places() -> dict[str, tuple[str, str]]:
+    """Return where each field lies, by its flat name: the part of the spec, and its name there."""
+    places = {name: ("", name) for name in RunSpec.model_fields if name not in ("train", "eval")}
+    places |= {name: ("train", name) for name in TrainSpec.model_fields}
+    return places | {_flat_name("eval", name): ("eval", name) for name in EvalSpec.model_fields}
+
+
+def _flat_name(part: str, name: str) -> str:
+    return f"eval_{name}" if part == "eval" and name != "evaluations" else name
+
+
+PLACES = _places()  # of each field, by its flat name: the part of the spec, and its name there
+_PARTS: dict[str, type[BaseModel]] = {"": RunSpec, "train": TrainSpec, "eval": EvalSpec}
+FIELDS: dict[str, FieldInfo] = {
+    name: _PARTS[part].model_fields[field] for name, (part, field) in PLACES.items()
+}  # by flat name
+OPTIONS: dict[str, Option] = {
+    name: one for name, field in FIELDS.items() for one in field.metadata if isinstance(one, Option)
+}  # likewise
+
+
+def _nested(given: dict[str, Any]) -> dict[str, Any]:
+    """Return flat fields in their parts; what no part knows stays outside, to be refused there."""
+    found: dict[str, Any] = {"train": {}, "eval": {}}
+    for name, value in given.items():
+        part, field = PLACES.get(name, ("", name))
+        (found[part] if part else found)[field] = value
+    if given.get("method") == EXTERNAL:  # schemas before 4 said how such weights were trained, which nobody knows
+        found["train"] = None
+    return found
+
+
+def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in nested.items() if name not in ("train", "eval")}
+    found |= nested["train"] or {}
+    return found | {_flat_name("eval", name): value for name, value in nested["eval"].items()}
 
 
 @lru_cache(maxsize=1024)
@@ -208,15 +424,22 @@ def build_spec(**fields: Any) -> RunSpec:
 def _problem_with_flag(error: ValidationError) -> str:
     """Return the first problem as whoever typed a command line would put it."""
     problem = error.errors()[0]
-    field, context = str(problem["loc"][0]) if problem["loc"] else "", problem.get("ctx", {})
+    context = problem.get("ctx", {})
     bound = next((f"{words} {context[key]}" for key, words in _BOUNDS.items() if key in context), None)
     wanted = {"literal_error": f"is one of {context.get('expected')}", "finite_number": "is finite"}.get(
         problem["type"], bound
     )
-    if not field or wanted is None:
+    part, *rest = map(str, problem["loc"] or ("",))
+    name = _flat_name(part, rest[0]) if part in ("train", "eval") and rest else part
+    if name not in FIELDS or wanted is None:
         return first_problem(error)
-    flag = _FLAGS.get(field, f"--{field.replace('_', '-')}")
-    return f"{flag} {wanted}, not {_shown(problem['input'])}"
+    return f"{flag_of(name)} {wanted}, not {_shown(problem['input'])}"
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of the field with this flat name."""
+    flags = OPTIONS[name].flags if name in OPTIONS else ()
+    return flags[0].partition("/")[0] if flags else _FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _shown(value: object) -> str:

@@ -13,9 +13,9 @@ def check_compatible(method: Description, spec: RunSpec) -> None:
     """
     if spec.norm not in method.norms:
         raise UsageError(f"{method.name} is defined for --norm {', '.join(method.norms)} only")
-    if spec.compile and method.not_compilable:
+    if spec.training.compile and method.not_compilable:
         raise UsageError(f"--compile: {method.name} cannot be compiled: {method.not_compilable}")
-    if spec.awp is not None and method.several_updates:
+    if spec.training.awp is not None and method.several_updates:
         raise UsageError(f"--awp: {method.name} takes several steps of a batch: {method.several_updates}")
-    if spec.label_smoothing is not None and not method.smooths:
+    if spec.training.label_smoothing is not None and not method.smooths:
         raise UsageError(f"--label-smoothing: {method.name} does not use ctx.smoothing, so it would change nothing")

@@ -64,7 +64,7 @@ __all__ = [
     "save",
 ]
 
-SCHEMA = 3  # layout of the file; older files are upgraded on reading
+SCHEMA = 4  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
 
 _LARGEST = 2**26  # bytes; thousands of epochs take a hundredth of that

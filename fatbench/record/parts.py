@@ -53,8 +53,8 @@ class Score(Part):
 class Budget(Part):
     """How long the run was to last, and what ended it."""
 
-    epochs: int | None
-    train_seconds: float | None
+    epochs: int | None = None
+    train_seconds: float | None = None  # neither: trained elsewhere
     stopped_by: Literal["epochs", "time", "target", "overfitting", "diverged", "interrupted", "failed"] | None = None
 
     @property

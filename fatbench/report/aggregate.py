@@ -75,7 +75,7 @@ def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> 
     scored = finished or [record for record in records if record.status == "diverged"]
     found = dict.fromkeys(name for record in scored for name in record.scores)
     method, model = names(configuration)
-    timed = [record.timing.train for record in finished if record.spec.epochs != 0]  # 0: trained elsewhere
+    timed = [record.timing.train for record in finished if record.spec.train]
     return Row(
         label=label,
         method=method,

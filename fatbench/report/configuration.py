@@ -3,20 +3,20 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fatbench.config.spec import EXTERNAL, short_name
+from fatbench.config.option import Panel
+from fatbench.config.spec import FIELDS, OPTIONS, short_name
 from fatbench.record import Record
 from fatbench.report.plain_text import plain
 
 Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...
 
-_NOT_HERE = {"seed", *("dataset", "norm", "eps", "epochs", "train_seconds", "limit_train"), *("device", "threads")}
-_NOT_HERE |= {"batch_size", "precision", "engine"}  # in the group's setting, as all but the seed
-_NOT_HERE |= {"method_source"}  # "source", the method's as it was run, says the same
-_OF_THE_TRAINER = {"lr", "schedule", "milestones", "peak", "momentum", "weight_decay", "pad", "flip"}  # equal footing
-_ADD_ONS = ("label_smoothing", "ema", "swa", "awp")  # a row without says nothing of them
-_OF_THE_TRAINER |= set(_ADD_ONS)
-_OF_TRAINING = _OF_THE_TRAINER | {"without", "compile", "target", "on_overfitting", "select", "select_on"}
+_IN_SETTING = {"dataset", "norm", "eps", "epochs", "train_seconds", "limit_train", "batch_size", "precision", "engine"}
+_IN_SETTING |= {"device", "threads"}  # of the group; as all but the seed
+_NOT_HERE = _IN_SETTING | {"seed", "method_source"}  # "source", the method's as it was run, says the latter
+_OF_THE_TRAINER = {name for name, one in OPTIONS.items() if one.panel in (Panel.OPTIMISATION, Panel.DATA)}
+_OF_THE_TRAINER -= {*_IN_SETTING, "target", "on_overfitting", "select", "select_on"}  # which decide where it ends
+_ADD_ONS = tuple(name for name in FIELDS if name in _OF_THE_TRAINER - {"peak"} and FIELDS[name].default is None)
 _HASHES = {"source", "model_source", "checkpoint"}
 _ABSENT = object()
 
@@ -24,28 +24,26 @@ _ABSENT = object()
 def configuration(record: Record) -> Configuration:
     """Return everything that seeds of one row have in common and its group does not already say.
 
-    A field added to RunSpec is in it without further ado. What decides nothing is left out: how to train, for a model
-    that was trained elsewhere, by what to select where nothing is, and where another schedule turns.
+    A field added to the spec is in it without further ado. What decides nothing is left out: by what to select where
+    nothing is, and where another schedule turns.
     """
-    spec = record.spec
-    without = _NOT_HERE | _OF_TRAINING if spec.method == EXTERNAL else _NOT_HERE
-    if spec.select == "last":
-        without = without | {"select_on"}
-    if spec.schedule != "piecewise":
-        without = without | {"milestones"}
-    if spec.peak is None:
-        without = without | {"peak"}
-    if "autoattack" not in spec.evaluations:  # no other attack has two engines
-        without = without | {"eval_engine"}
+    spec, train = record.spec, record.spec.train
+    without = set(_NOT_HERE)
+    if train is not None:
+        without |= {"select_on"} if train.select == "last" else set()
+        without |= {"milestones"} if train.schedule != "piecewise" else set()
+        without |= {"peak"} if train.peak is None else set()
+    if "autoattack" not in spec.eval.evaluations:  # no other attack has two engines
+        without |= {"eval_engine"}
     found: Configuration = {}
-    for field, value in vars(spec).items():
+    for field, value in spec.flat().items():
         if field in without:
             continue
         if isinstance(value, dict):
             found |= {f"{field}.{name}": value[name] for name in sorted(value)}
         else:
-            found[field] = _concatenated(value) if isinstance(value, tuple) else value
-    if spec.method != EXTERNAL:  # its checkpoint is in the spec
+            found[field] = _joined(value) if isinstance(value, tuple) else value
+    if train is not None:  # else its checkpoint is in the spec
         found["source"] = record.method.sha256
     return found
 
@@ -70,7 +68,7 @@ def names(one: Configuration) -> tuple[str, str]:
     return short_name(str(one["method"])), short_name(str(one["model"]))
 
 
-def _concatenated(value: tuple[object, ...]) -> str:
+def _joined(value: tuple[object, ...]) -> str:
     """The text of a tuple, or of a tuple of tuples of numbers."""
     return ";".join(",".join(map(str, one)) for one in value if isinstance(one, tuple)) or ",".join(map(str, value))
 

@@ -33,10 +33,10 @@ def _line(record: Record) -> dict[str, Any]:
     spec = record.spec
     line: dict[str, Any] = {"id": record.id, "status": record.status, "protocol": record.protocol}
     line |= {"created": record.created, "method_sha256": record.method.sha256}
-    line |= {name: value for name, value in spec if name not in _NESTED}
-    line |= {"epsilon": spec.epsilon, "budget": spec.budget, "budget_seconds": spec.train_seconds}
-    line |= {_snake(f"hyper_{name}"): value for name, value in spec.hyper.items()}
-    line |= {_snake(f"eval_precision_{name}"): value for name, value in spec.eval_precision.items()}
+    line |= {name: value for name, value in spec.flat().items() if name not in _NESTED}
+    line |= {"epsilon": spec.epsilon, "budget": spec.budget, "budget_seconds": spec.flat().get("train_seconds")}
+    line |= {_snake(f"hyper_{name}"): value for name, value in (spec.train.hyper if spec.train else {}).items()}
+    line |= {_snake(f"eval_precision_{name}"): value for name, value in spec.eval.precision.items()}
     line |= _data(record) | _effort(record) | _trust(record) | _machine(record)
     return _scores(record) | line  # a score may be called anything, "train" included
 

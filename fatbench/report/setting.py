@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fatbench.config.spec import EXTERNAL, short_name
+from fatbench.config.spec import short_name
 from fatbench.record import Record
 
 _UNKNOWN_AT_FIRST = ("data_sha256", "subset", "device", "threads", "tf32")  # None until the run has got that far
@@ -33,6 +33,11 @@ class Setting:
     tf32: bool | None
 
     @property
+    def trained(self) -> bool:
+        """Whether the weights were trained here, in a known time."""
+        return self.epochs is not None or self.budget_seconds is not None
+
+    @property
     def order(self) -> tuple[Hashable, ...]:
         """A sort key: alphabetical, then from small to large."""
         size = (self.epochs or 0, self.budget_seconds or 0.0, self.limit_train or 0, self.threads or 0, self.protocol)
@@ -56,22 +61,22 @@ def settings_of(records: Sequence[Record]) -> list[Setting]:
 def _setting(record: Record) -> Setting:
     spec, data, machine = record.spec, record.data, record.environment
     device_type = spec.device.partition(":")[0]
-    here = spec.method != EXTERNAL
+    train = spec.train
     threads = machine.cpu_threads if machine else spec.threads
     return Setting(
         protocol=record.protocol,
         dataset=short_name(spec.dataset),
         data_sha256=data.sha256 if data else None,
-        subset=True if spec.limit_train is not None else data.subset if data else None,
-        limit_train=spec.limit_train,
+        subset=True if train and train.limit_train else data.subset if data else None,
+        limit_train=train.limit_train if train else None,
         norm=spec.norm,
         eps=spec.eps,
         budget=spec.budget,
-        epochs=spec.epochs,
-        budget_seconds=spec.train_seconds,
-        batch_size=spec.batch_size if here else None,
-        precision=spec.precision if here else None,
-        engine=spec.engine if here else None,
+        epochs=train.epochs if train else None,
+        budget_seconds=train.train_seconds if train else None,
+        batch_size=train.batch_size if train else None,
+        precision=train.precision if train else None,
+        engine=train.engine if train else None,
         device_type=device_type,
         device=machine.device if machine else None,
         threads=threads if device_type == "cpu" else None,

@@ -154,7 +154,7 @@ def _calibrate(context: RunContext, writer: RecordWriter, observer: Observer, se
     observer.stage("calibrating")
     try:
         with context.clock.phase("calibration"):
-            peak = peak_flops(context.device, context.spec.precision, seconds)
+            peak = peak_flops(context.device, context.spec.training.precision, seconds)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

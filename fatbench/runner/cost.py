@@ -72,7 +72,7 @@ class CostMeter:
 
     def totals(self, training: Training) -> dict[str, Any]:
         """What the training has come to, by field of the record."""
-        pace = throughput(self._marks, self._bench.spec.batch_size, throttled=self._throttled is not None)
+        pace = throughput(self._marks, self._bench.spec.training.batch_size, throttled=self._throttled is not None)
         return self.effort(training) | {
             "throughput": pace,
             "compute": self._compute(training.steps),

@@ -11,10 +11,12 @@ class EarlyStopping:
     """A run's target, if it has one, and when it was reached."""
 
     def __init__(self, spec: RunSpec) -> None:
-        self._target = None if spec.target is None else parse_target(spec.target)
+        self._target = None if spec.training.target is None else parse_target(spec.training.target)
         self._reached_at: float | None = None
         wanted = () if self._target is None else (self._target.evaluation,)
-        self.probes = tuple(dict.fromkeys([*PROBES, *wanted, spec.select_on]))  # the evaluations of every probe
+        self.probes = tuple(
+            dict.fromkeys([*PROBES, *wanted, spec.training.select_on])
+        )  # the evaluations of every probe
 
     def reached(self, probe: Probe) -> bool:
         """Whether the run may end with this probe."""

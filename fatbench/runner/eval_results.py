@@ -94,8 +94,8 @@ def stored_results(context: EvalContext, record: Record, samples: Path) -> dict[
 
 def _rows(context: EvalContext, name: str, score: Score) -> NDArray[np.int64]:
     """The test images that an evaluation was about, in the order in which it saw them."""
-    growing = name in context.spec.eval_precision
-    images = score.total if growing else context.spec.evaluations.get(name)
+    growing = name in context.spec.eval.precision
+    images = score.total if growing else context.spec.eval.evaluations.get(name)
     dataset = context.dataset
     rows: NDArray[np.int64] = (dataset.test_order[:images] if growing else dataset.test_subset(images)).cpu().numpy()
     return rows

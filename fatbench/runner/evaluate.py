@@ -46,8 +46,8 @@ def run_evaluations(
     Raises:
         InvalidRunError: model or images are such that no score would mean anything.
     """
-    results = Results(dict(known or {}), check_contract(context) if context.spec.evaluations else [])
-    for name, images in context.spec.evaluations.items():
+    results = Results(dict(known or {}), check_contract(context) if context.spec.eval.evaluations else [])
+    for name, images in context.spec.eval.evaluations.items():
         if name in results.by_name:
             continue
         observer.stage(f"evaluating {name}")
@@ -68,7 +68,7 @@ def check_contract(context: EvalContext) -> list[Finding]:
     Raises:
         InvalidRunError: no score would mean anything.
     """
-    first, data = slice(context.spec.eval_batch_size), context.dataset
+    first, data = slice(context.spec.eval.batch_size), context.dataset
     x, y = to_float(data.x_test[first]), data.y_test[first]
     microbatch = MicroBatch(len(y), context.device)
 
@@ -83,7 +83,7 @@ def _evaluate(
     context: EvalContext, name: str, images: int | None, watch: Callable[[EvalProgress], None], state: Path
 ) -> SubsetResult:
     """One evaluation: of a fixed number of images, or block by block until its interval is narrow enough."""
-    dataset, precision = context.dataset, context.spec.eval_precision.get(name)
+    dataset, precision = context.dataset, context.spec.eval.precision.get(name)
     if precision is None:
         rows = dataset.test_subset(images).cpu()
         return SubsetResult(rows, context.evaluator(rows).evaluate(name, context.model, watch, state / f"{name}.npz"))

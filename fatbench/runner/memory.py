@@ -28,7 +28,7 @@ def training_memory_explained(spec: RunSpec, context: RunContext | None = None) 
 
     What was trained inside is gone then.
     """
-    what = f"training {spec.model} with --batch-size {spec.batch_size}"
+    what = f"training {spec.model} with --batch-size {spec.training.batch_size}"
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -40,7 +40,7 @@ def training_memory_explained(spec: RunSpec, context: RunContext | None = None) 
 
 def _remedy(spec: RunSpec, context: RunContext | None) -> str:
     if context is None:
-        return f"try {max(spec.batch_size // 2, 2)}"
+        return f"try {max(spec.training.batch_size // 2, 2)}"
     fitting = fitting_batch_size(context)
     if fitting is None:
         return "no smaller one fits either; take a smaller --model or another --device"
@@ -50,7 +50,7 @@ def _remedy(spec: RunSpec, context: RunContext | None) -> str:
 @contextmanager
 def evaluation_memory_explained(spec: RunSpec) -> Iterator[None]:
     """Name the batch size of evaluation where memory ends inside."""
-    size = spec.eval_batch_size
+    size = spec.eval.batch_size
     with _explained(f"evaluating {spec.model} with --eval-batch-size {size}: try {max(size // 2, 1)}"):
         yield
 
@@ -73,7 +73,7 @@ def fitting_batch_size(context: RunContext) -> int | None:
 
     The model of the bench, and its method's generators, are not what they were afterwards.
     """
-    size = context.spec.batch_size // 2
+    size = context.spec.training.batch_size // 2
     while size >= _SMALLEST:
         release_memory(context.device)
         if _fits(context, size):
@@ -83,7 +83,7 @@ def fitting_batch_size(context: RunContext) -> int | None:
 
 
 def _fits(context: RunContext, size: int) -> bool:
-    smaller = context.spec.model_copy(update={"batch_size": size})
+    smaller = context.spec.replace(batch_size=size)
     trial = replace(context, spec=smaller, loader=context.loader.resized(size))
     context.model.zero_grad(set_to_none=True)
     try:

@@ -26,10 +26,10 @@ class ModelSelector:
     def look(self, probe: Probe, *, overfitted: bool) -> None:
         """Take note of a probe, and of the weights if they may be wanted."""
         self._last, self._last_healthy = probe, not overfitted
-        if self._spec.select == "best":
+        if self._spec.training.select == "best":
             wanted = self._kept is None or self._accuracy(probe) >= self._accuracy(self._kept[0])
         else:
-            wanted = self._spec.on_overfitting == "restore" and not overfitted
+            wanted = self._spec.training.on_overfitting == "restore" and not overfitted
         if wanted:
             self._kept = probe, weights_of(self._model)
 
@@ -58,21 +58,21 @@ class ModelSelector:
         if self._kept is None or self._last is None or self._kept[0].step == self._last.step:
             return None
         probe, weights = self._kept
-        best = self._spec.select == "best"
+        best = self._spec.training.select == "best"
         if not best and self._last_healthy:
             return None
-        policy, on = ("best", self._spec.select_on) if best else ("restored", None)
+        policy, on = ("best", self._spec.training.select_on) if best else ("restored", None)
         return _selection(policy, on, probe), weights
 
     def last(self) -> Selection | None:
         """What there is to say of the last weights, if they are scored."""
         if self._last is None:
             return None
-        best = self._spec.select == "best"  # they turned out to be the best ones
-        return _selection("best" if best else "last", self._spec.select_on if best else None, self._last)
+        best = self._spec.training.select == "best"  # they turned out to be the best ones
+        return _selection("best" if best else "last", self._spec.training.select_on if best else None, self._last)
 
     def _accuracy(self, probe: Probe) -> float:
-        return probe.scores[self._spec.select_on].accuracy
+        return probe.scores[self._spec.training.select_on].accuracy
 
 
 def weights_of(model: nn.Module) -> Weights:

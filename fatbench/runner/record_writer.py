@@ -107,7 +107,7 @@ def begin_run(context: RunContext, folder: Path) -> RecordWriter:
     """Return the journal of a run that is about to begin, its first record written."""
     method = context.method
     source = {"sha256": method.description.sha256, "source": method.source}
-    return begin_record(context, MethodInfo(name=method.name, hyper=context.spec.hyper, **source), folder)
+    return begin_record(context, MethodInfo(name=method.name, hyper=context.spec.training.hyper, **source), folder)
 
 
 def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> RecordWriter:
@@ -119,7 +119,7 @@ def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> Reco
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         spec=spec,
         method=method,
-        budget=Budget(epochs=spec.epochs, train_seconds=spec.train_seconds),
+        budget=Budget(epochs=spec.train.epochs, train_seconds=spec.train.train_seconds) if spec.train else Budget(),
         data=data_info(context.dataset),
         parameters=sum(parameter.numel() for parameter in context.model.parameters()),
         environment=describe_environment(context.device),

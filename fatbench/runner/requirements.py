@@ -27,15 +27,15 @@ def check_requirable(spec: RunSpec, require: Sequence[Toggle]) -> None:
 
 def _obstacle(spec: RunSpec, part: Toggle) -> str:
     """Return what in the spec rules the part out, or ""."""
-    if part in spec.without:
+    if part in spec.training.without:
         return f"--without {part} contradicts it"
-    if spec.engine != "fast":
-        return f"the {spec.engine} engine has no parts; use --engine fast"
-    if part == "shadow" and spec.precision != "bf16":
+    if spec.training.engine != "fast":
+        return f"the {spec.training.engine} engine has no parts; use --engine fast"
+    if part == "shadow" and spec.training.precision != "bf16":
         return "shadows are bfloat16 copies of weights; use --precision bf16"
-    if part == "graph" and "fused-sgd" in spec.without:
+    if part == "graph" and "fused-sgd" in spec.training.without:
         return "a graph needs fused-sgd, which --without leaves out"
-    if part == "graph" and spec.awp is not None:
+    if part == "graph" and spec.training.awp is not None:
         return "--awp cannot be captured"
     why_not = methods.describe(spec.method).not_capturable if part == "graph" else ""
     return why_not and f"{spec.method} cannot be captured: {why_not}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fatbench.config.spec import RunSpec, Toggle
+from fatbench.config.spec import FIELDS, RunSpec, Toggle
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.io.lock import locked
@@ -124,13 +124,14 @@ def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iter
 
 def differences(stored: RunSpec, wanted: RunSpec) -> str:
     """Return which fields of the specs differ, and how, in one line; "" where none does."""
-    mine, theirs = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
-    pairs = [(name, mine[name], theirs[name]) for name in mine if name in _differing(stored, wanted)]
+    mine, theirs = stored.flat(), wanted.flat()
+    pairs = [(name, mine.get(name), theirs.get(name)) for name in FIELDS if name in _differing(stored, wanted)]
     return ", ".join(f"{name} ({one!s:.60}, not {other!s:.60})" for name, one, other in pairs)
 
 
 def _differing(stored: RunSpec, wanted: RunSpec) -> set[str]:
-    return {name for name in RunSpec.model_fields if getattr(stored, name) != getattr(wanted, name)}
+    mine, theirs = stored.flat(), wanted.flat()
+    return {name for name in FIELDS if mine.get(name) != theirs.get(name)}
 
 
 def _obstacle(record: Record, context: RunContext) -> str:

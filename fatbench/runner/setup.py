@@ -54,7 +54,7 @@ class EvalContext:
     def evaluator_on(self, x: Tensor, y: Tensor) -> Evaluator:
         """Uint8 images (N, C, H, W) and their labels, for the model to be scored on."""
         spec = self.spec
-        return Evaluator(x, y, self.dataset.num_classes, self.ball, spec.eval_batch_size, spec.eval_engine)
+        return Evaluator(x, y, self.dataset.num_classes, self.ball, spec.eval.batch_size, spec.eval.engine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,27 +78,27 @@ class RunContext(EvalContext):
 
     def _smoothing(self) -> float:
         """Label smoothing as torch defines it, of which the spec states what is left to the true class."""
-        if self.spec.label_smoothing is None:
+        if self.spec.training.label_smoothing is None:
             return 0.0
-        return smoothing_leaving(self.spec.label_smoothing, self.dataset.num_classes)
+        return smoothing_leaving(self.spec.training.label_smoothing, self.dataset.num_classes)
 
     def training(self) -> Training:
         """The training that the spec asks for, not begun; `prepare` warms its engine up."""
-        spec, fast = self.spec, self.spec.engine == "fast"
-        steps = None if spec.epochs is None else spec.epochs * len(self.loader)
+        train, fast = self.spec.training, self.spec.training.engine == "fast"
+        steps = None if train.epochs is None else train.epochs * len(self.loader)
         model = self._fast_model() if fast else self.model
         return Training(
             model=model,
             method=self.method,
             loader=self.loader,
             ctx=self.method_context(),
-            average=make_average(self.model, spec),
+            average=make_average(self.model, train),
             optimizer=self._optimizer(model),
-            schedule=spec.schedule,
-            milestones=tuple(float(Fraction(one)) for one in spec.milestones),
-            peak=None if spec.peak is None else float(Fraction(spec.peak)),
-            peak_lr=spec.lr,
-            budget=Budget(steps=steps, seconds=spec.train_seconds),
+            schedule=train.schedule,
+            milestones=tuple(float(Fraction(one)) for one in train.milestones),
+            peak=None if train.peak is None else float(Fraction(train.peak)),
+            peak_lr=train.lr,
+            budget=Budget(steps=steps, seconds=train.train_seconds),
             clock=self.clock,
             throttle=Throttle(self.device)
             if fast and self.device.type != "mps"
@@ -106,27 +106,27 @@ class RunContext(EvalContext):
         )
 
     def _fast_model(self) -> FastModel:
-        spec = self.spec
+        train = self.spec.training
         stem = next((module for module in self.model.net.modules() if isinstance(module, nn.Conv2d)), None)
         channels = 0
-        if stem is not None and self.device.type == "cuda" and "pad-stem" not in spec.without:
-            dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+        if stem is not None and self.device.type == "cuda" and "pad-stem" not in train.without:
+            dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
             with suppress(RuntimeError, CannotCaptureError):  # the first convolution need not see the images
-                channels = fastest_stem(stem, (spec.batch_size, *self.dataset.shape), dtype, self.device)
-        model = FastModel(self.model, spec.without, compiled=spec.compile, stem_channels=channels)
+                channels = fastest_stem(stem, (train.batch_size, *self.dataset.shape), dtype, self.device)
+        model = FastModel(self.model, train.without, compiled=train.compile, stem_channels=channels)
         if self.method.description.touches_data:
             model.refuse("the method uses .data, by which weights change unseen", "shadow", "fold")
         return model
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        spec = self.spec
-        fused = spec.engine == "fast" and "fused-sgd" not in spec.without
+        train = self.spec.training
+        fused = train.engine == "fast" and "fused-sgd" not in train.without
         parameters = list(model.parameters())
         optimizer = torch.optim.SGD(
             parameters,
-            lr=torch.tensor(spec.lr, device=self.device) if fused else spec.lr,  # a tensor moves inside a CUDA graph
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
+            lr=torch.tensor(train.lr, device=self.device) if fused else train.lr,  # a tensor moves inside a CUDA graph
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
             fused=fused or None,
         )
         if fused:  # it changes weights without torch's noticing, and copies of them would stay as they are
@@ -143,14 +143,14 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
     device = torch.device(spec.device)
     clock = Clock(device)
     with clock.phase("setup"):
-        method = methods.load(spec.method, **spec.hyper)
-        if spec.method_source not in (None, method.description.sha256):
+        method = methods.load(spec.method, **spec.training.hyper)
+        if spec.training.method_source not in (None, method.description.sha256):
             raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
         check_compatible(method.description, spec)
-        if spec.awp is not None:
-            method = perturbed(method, spec.awp)
+        if spec.training.awp is not None:
+            method = perturbed(method, spec.training.awp)
         dataset = data.load(
-            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.limit_train
+            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.training.limit_train
         ).to(device)
         seed_everything(spec.seed)  # before the model is built: its weights are the seed's too
         model = models.build(
@@ -159,21 +159,21 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
             shape=dataset.shape,
             mean=dataset.mean,
             std=dataset.std,
-            precision=spec.precision,
+            precision=spec.training.precision,
         ).to(device)
         model.train()
-        if spec.label_smoothing is not None and spec.label_smoothing * dataset.num_classes <= 1:
+        if spec.training.label_smoothing is not None and spec.training.label_smoothing * dataset.num_classes <= 1:
             raise UsageError(
-                f"--label-smoothing {spec.label_smoothing:g} leaves the true class no more than the other "
+                f"--label-smoothing {spec.training.label_smoothing:g} leaves the true class no more than the other "
                 f"{dataset.num_classes - 1}: it is the probability of the true class"
             )
         loader = Loader(
             dataset.x_train,
             dataset.y_train,
-            batch_size=spec.batch_size,
+            batch_size=spec.training.batch_size,
             seed=spec.seed,
-            pad=spec.pad,
-            flip=spec.flip,
+            pad=spec.training.pad,
+            flip=spec.training.flip,
         )
     return RunContext(
         spec=spec,

@@ -30,4 +30,5 @@ def sensible_threads(context: EvalContext) -> int | None:
         return None
     with evaluating(context.model), counted_flops() as forward:
         context.model(torch.zeros(1, *context.dataset.shape))
-    return 1 if forward.total * context.spec.batch_size < _TINY else None
+    size = context.spec.train.batch_size if context.spec.train else context.spec.eval.batch_size
+    return 1 if forward.total * size < _TINY else None

@@ -58,7 +58,7 @@ class StepTime:
     @property
     def images_per_second(self) -> float:
         """Images trained on per second; a replayed one counts in every step."""
-        return self.spec.batch_size / self.estimate.median
+        return self.spec.training.batch_size / self.estimate.median
 
     def ratio_to(self, other: "StepTime") -> Estimate:
         """How many times as long as `other`'s a step takes, from the runs side by side: for those that took turns."""
@@ -79,7 +79,7 @@ class Contender:
     def elapsed(self, batches: int, now: Callable[[], float] = time.perf_counter) -> float:
         """Train on so many batches, wait for the device, and return how far the clock `now` went."""
         explained = user_errors_named(self.spec), training_memory_explained(self.spec)
-        with threads(self.threads), fast_kernels(self.spec), explained[0], explained[1]:
+        with threads(self.threads), fast_kernels(self.spec.training), explained[0], explained[1]:
             synchronize(self.device)
             started = now()
             for _ in range(batches):
@@ -92,7 +92,7 @@ class Contender:
 
         One batch at least: `contend` has done one already. Compiled code may have to be compiled again in it.
         """
-        spent = [self.elapsed(1) for _ in range(2 if self.spec.compile else 1)]
+        spent = [self.elapsed(1) for _ in range(2 if self.spec.training.compile else 1)]
         while len(spent) < _WARM_BATCHES and sum(spent) < _WARM_SECONDS:
             spent.append(self.elapsed(1))
         return spent[-1]
@@ -128,11 +128,11 @@ def contend(
     with threads(spec.threads), user_errors_named(spec), training_memory_explained(spec):
         context = set_up(spec, data_dir, download)
         number = spec.threads or sensible_threads(context) or torch.get_num_threads()
-        with threads(number), fast_kernels(spec), isolated_rng(spec.seed, context.device):
+        with threads(number), fast_kernels(spec.training), isolated_rng(spec.seed, context.device):
             cost = count_passes(context.model, context.method, context.loader.batch(0), context.method_context())
             training = context.training()  # measures the first convolution, by the kernels that a run would have
-            check_required(prepare(training, cost.updates, spec), require)
-    images = spec.batch_size * cost.updates
+            check_required(prepare(training, cost.updates, spec.training), require)
+    images = spec.training.batch_size * cost.updates
     passes = {name: samples / images for name, samples in cost.passes.model_dump().items()}
     return Contender(spec, context.device, training, number, passes, cost.updates)
 

@@ -126,9 +126,13 @@ def _prepared(context: RunContext, writer: RecordWriter, observer: Observer) -> 
     cost_meter = _warm_up(context, ctx)
     writer.note(memory={**writer.record.memory, **_stored_results(ctx, context.device, observer)})
     del ctx  # the training's own takes the same room
-    with context.clock.phase("warmup"), isolated_rng(context.spec.seed, context.device), fast_kernels(context.spec):
+    with (
+        context.clock.phase("warmup"),
+        isolated_rng(context.spec.seed, context.device),
+        fast_kernels(context.spec.training),
+    ):
         training, peak = context.training(), PeakMemory(context.device)
-        writer.note(engine=prepare(training, cost_meter.cost.updates, context.spec, peak))
+        writer.note(engine=prepare(training, cost_meter.cost.updates, context.spec.training, peak))
     return training, Callbacks(
         cost_meter, EarlyStopping(context.spec), OverfittingDetector(), ModelSelector(context.model, context.spec), peak
     )
@@ -177,7 +181,7 @@ def _train(
 
     def watch(pulse: TrainStatus) -> None:
         cost_meter.watch(pulse)
-        observer.training(pulse, pulse.steps * context.spec.batch_size / max(pulse.train_seconds, 1e-9))
+        observer.training(pulse, pulse.steps * context.spec.training.batch_size / max(pulse.train_seconds, 1e-9))
 
     def end_epoch(pulse: TrainStatus) -> Enough | None:
         eval_mode = evaluation_memory_explained(context.spec)
@@ -187,12 +191,12 @@ def _train(
             callbacks.model_selector.look(probe, overfitted=overfitted)
         observer.probed(probe)
         writer.note_often(history=[*writer.record.history, probe], **cost_meter.effort(training))
-        if overfitted and context.spec.on_overfitting != "continue":
+        if overfitted and context.spec.training.on_overfitting != "continue":
             return "overfitting"
         return "target" if callbacks.early_stopping.reached(probe) else None
 
     try:
-        with fast_kernels(context.spec), cost_meter.energy.on():
+        with fast_kernels(context.spec.training), cost_meter.energy.on():
             return training.run(watch, end_epoch, checkpointer.after_batch)
     finally:  # an interrupted or failed run has its account settled too
         events = [*writer.record.events, *cost_meter.events(), *callbacks.overfitting_detector.events]
@@ -233,7 +237,7 @@ def _warm_up(context: RunContext, ctx: Context) -> CostMeter:
 
     The cost is the model's own: an engine that computes the same with more or fewer operations is not credited.
     """
-    kernels, randomness = fast_kernels(context.spec), isolated_rng(context.spec.seed, context.device)
+    kernels, randomness = fast_kernels(context.spec.training), isolated_rng(context.spec.seed, context.device)
     with context.clock.phase("warmup"), kernels, randomness, counted_flops() as flops:
         cost = count_passes(context.model, context.method, context.loader.batch(0), ctx)
     return CostMeter(context, cost, flops.total)
@@ -258,7 +262,7 @@ def _probe(context: RunContext, pulse: TrainStatus, names: Sequence[str]) -> Pro
 
 def _missed_budget(context: RunContext, training: Training, last: Probe) -> Iterator[Event]:
     """Yield the event that a budget of time was missed by more than a trifle, as batches are long beside it."""
-    budget, spent = context.spec.train_seconds or 0.0, context.clock.seconds("train")
+    budget, spent = context.spec.training.train_seconds or 0.0, context.clock.seconds("train")
     if abs(spent - budget) > _TRIFLE * budget:
         each = f"a batch takes {spent / training.batches:.2g} s"
         detail = f"trained for {spent:.3g} s where {budget:.3g} s were the budget: {each}"

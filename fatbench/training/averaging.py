@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fatbench.config.spec import RunSpec
+from fatbench.config.spec import TrainSpec
 from fatbench.data.loader import Loader
 from fatbench.ops import evaluating
 
@@ -73,11 +73,11 @@ class WeightAverage:
         torch._foreach_add_(self._average, ways)
 
 
-def make_average(model: nn.Module, spec: RunSpec) -> WeightAverage | None:
+def make_average(model: nn.Module, train: TrainSpec) -> WeightAverage | None:
     """Return the average that the spec asks for, or None."""
-    if spec.ema is None and spec.swa is None:
+    if train.ema is None and train.swa is None:
         return None
-    return WeightAverage(model, ema=spec.ema, swa=spec.swa)
+    return WeightAverage(model, ema=train.ema, swa=train.swa)
 
 
 @torch.no_grad()

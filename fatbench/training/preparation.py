@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fatbench.config.spec import RunSpec, Toggle
+from fatbench.config.spec import Toggle, TrainSpec
 from fatbench.environment import PeakMemory, is_out_of_memory
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record import EngineInfo
@@ -22,7 +22,7 @@ _TRIED = 2  # batches, captured and eager, before a graph is trusted ...
 _TRIED_RATE = 0.1  # ... at this fraction of the peak learning rate: the first steps at all of it might diverge
 
 
-def prepare(training: Training, updates: int, spec: RunSpec, peak: PeakMemory | None = None) -> EngineInfo:
+def prepare(training: Training, updates: int, train: TrainSpec, peak: PeakMemory | None = None) -> EngineInfo:
     """Make `training` ready to run at full speed, and return what is in force and why the rest is not.
 
     Batches are really trained on, and undone. Random generators are the caller's to protect.
@@ -30,7 +30,7 @@ def prepare(training: Training, updates: int, spec: RunSpec, peak: PeakMemory | 
     Args:
         training: not begun.
         updates: optimiser steps that its method makes of a batch.
-        spec: which engine, and what to leave out.
+        train: which engine, and what to leave out.
         peak: of memory; begins anew here, and leaves out what is tried.
 
     Raises:
@@ -38,7 +38,7 @@ def prepare(training: Training, updates: int, spec: RunSpec, peak: PeakMemory | 
     """
     model, device = training.model, training.ctx.step.device
     if not isinstance(model, FastModel):
-        return EngineInfo(name="reference", precision=spec.precision)
+        return EngineInfo(name="reference", precision=train.precision)
     notes: dict[str, str] = {}
     peak = peak or PeakMemory(device)
     plan, pace = training.loader.plan(0), torch.zeros(updates, 2, device=device)
@@ -49,34 +49,34 @@ def prepare(training: Training, updates: int, spec: RunSpec, peak: PeakMemory | 
             compile_seconds = _compile(lambda: training.work(plan, pace), device)
         training.work(plan, pace)  # kernels are chosen and memory is found before the clock starts
         peak.restart()  # without the workspaces that cuDNN's search tried
-        obstacle = _obstacle(training, spec)
-        if not obstacle and "graph" not in spec.without:
+        obstacle = _obstacle(training, train)
+        if not obstacle and "graph" not in train.without:
             before = training.state()  # with what the first batch has brought into being
             training.work(plan, pace)
             obstacle = _replaced(before, training.state())
-        if not obstacle and "graph" not in spec.without:
+        if not obstacle and "graph" not in train.without:
             started = time.perf_counter()
             try:
                 training.captured = CapturedBatch(training.work, plan, updates, changed=training.state)
                 with peak.paused():
-                    obstacle = _verified(training, spec)
+                    obstacle = _verified(training, train)
             except CannotCaptureError as error:
                 obstacle = str(error)
             capture_seconds = time.perf_counter() - started if training.captured else 0.0
-        if obstacle and "graph" not in spec.without:
+        if obstacle and "graph" not in train.without:
             notes["graph"] = obstacle
     training.optimizer.zero_grad()
     return EngineInfo(
         name="fast",
-        precision=spec.precision,
-        in_force=_in_force(training, model, spec),
+        precision=train.precision,
+        in_force=_in_force(training, model, train),
         notes=model.notes | notes,
         compile_seconds=compile_seconds,
         capture_seconds=capture_seconds,
     )
 
 
-def _verified(training: Training, spec: RunSpec) -> str:
+def _verified(training: Training, train: TrainSpec) -> str:
     """Keep the captured batch if it trains as eager ones do, else drop it and return why."""
     assert training.captured is not None
     plans = [training.loader.plan(number) for number in range(min(_TRIED, len(training.loader)))]
@@ -87,7 +87,7 @@ def _verified(training: Training, spec: RunSpec) -> str:
             plans,
             (0.5, _TRIED_RATE * training.peak_lr),
             training.state,
-            precision=spec.precision,
+            precision=train.precision,
             num_train=training.ctx.num_train,
         )
     except RuntimeError as error:
@@ -100,13 +100,13 @@ def _verified(training: Training, spec: RunSpec) -> str:
 
 
 @contextmanager
-def fast_kernels(spec: RunSpec) -> Iterator[None]:
+def fast_kernels(train: TrainSpec) -> Iterator[None]:
     """Let cuDNN try its algorithms and keep the fastest for each shape, where the fast engine may; then as before.
 
     From the first convolution on: what cuDNN chose for a shape without trying, it keeps.
     """
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = spec.engine == "fast" and "cudnn-benchmark" not in spec.without
+    torch.backends.cudnn.benchmark = train.engine == "fast" and "cudnn-benchmark" not in train.without
     try:
         yield
     finally:
@@ -134,11 +134,11 @@ def _compile(work: Callable[[], None], device: torch.device) -> float:
     return max(seconds[0] - seconds[1], 0.0)
 
 
-def _obstacle(training: Training, spec: RunSpec) -> str:
+def _obstacle(training: Training, train: TrainSpec) -> str:
     """Return why a batch cannot be one CUDA graph, as far as that is known without trying, or ""."""
     if training.ctx.step.device.type != "cuda":
         return "CUDA graphs need a GPU"
-    if "fused-sgd" in spec.without:
+    if "fused-sgd" in train.without:
         return "the other optimiser's learning rate is a number, which a graph would freeze"
     return training.method.description.not_capturable
 
@@ -149,9 +149,9 @@ def _replaced(before: dict[str, Tensor], after: dict[str, Tensor]) -> str:
     return "" if moved is None else f"'{moved}' is replaced in every batch, not changed in place"
 
 
-def _in_force(training: Training, model: FastModel, spec: RunSpec) -> dict[str, bool]:
+def _in_force(training: Training, model: FastModel, train: TrainSpec) -> dict[str, bool]:
     on_gpu = training.ctx.step.device.type == "cuda"
-    wanted = {toggle: toggle not in spec.without for toggle in get_args(Toggle)}
+    wanted = {toggle: toggle not in train.without for toggle in get_args(Toggle)}
     return (
         wanted
         | model.in_force

@@ -69,7 +69,7 @@ def random(num_classes): return Random(num_classes)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
     """A run of one epoch on digits, and the folder of its record."""
     folder = tmp_path_factory.mktemp("results")
-    (spec,) = resolve(Request(["fgsm-rs"], flags={"epochs": 1, "evaluate": ASKED, "eps": "0.3"}), "cpu")
+    (spec,) = resolve(Request(["fgsm-rs"], settings={"epochs": 1, "evaluate": ASKED, "eps": "0.3"}), "cpu")
     return runner.run(spec, output=folder, calibration_seconds=0.0), folder
 
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_a_run_gives_the_runs_own_scores_image_by_image(
     (written,) = Path("results").glob("*.json")
     found = load(written)
     assert json.loads(said.out)[0]["id"] == found.id == written.stem
-    assert (found.spec.method, found.spec.epochs, found.spec.eps) == ("external", 0, run.spec.eps)
+    assert (found.spec.method, found.spec.training.epochs, found.spec.eps) == ("external", 0, run.spec.eps)
     assert found.method.sha256 == found.spec.checkpoint
     assert found.parameters == run.parameters
     counts = [{name: (s.correct, s.total, s.survivors) for name, s in one.scores.items()} for one in (run, found)]

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from fatbench.cli.interruption import cancel_on_signals, report_interrupted
+from fatbench.cli.resume_hint import report_interrupted
+from fatbench.cli.signals import cancel_on_signals
+from fatbench.config.request import RunOptions
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Record, load, save
 from fatbench.runner.checkpoint import FILE, read_checkpoint
@@ -220,7 +222,7 @@ def test_an_evaluation_is_promised_only_where_training_is_over(
     for stopped_by, end in (("interrupted", f"fatbench resume {left.id} goes on"), ("epochs", "with the evaluation")):
         budget = left.budget.model_copy(update={"stopped_by": stopped_by})
         save(left.model_copy(update={"artefacts": {"weights": "x/model.safetensors"}, "budget": budget}), path.parent)
-        assert report_interrupted(left.spec, {"output": results, "force": False}, 75) == 75
+        assert report_interrupted(left.spec, RunOptions(output=results), 75) == 75
         assert capsys.readouterr().err.strip().endswith(end)
 
 
@@ -231,7 +233,7 @@ def test_nothing_runs_that_only_a_record_names(fatbench: Fatbench, tmp_path: Pat
     (tmp_path / "evil.py").write_text(evil)
     for field, name in (("method", "./evil.py"), ("model", "evil.py:evil"), ("model", "evil:evil")):
         source = {f"{field}_source": hashlib.sha256(evil.encode()).hexdigest()}
-        spec = record.spec.model_copy(update={field: name, **source})
+        spec = record.spec.replace(**{field: name}, **source)
         save(record.model_copy(update={"id": spec.id, "spec": spec}), path.parent)
         assert "runs code that its record names" in fatbench("resume", spec.id).complaint
     assert not (tmp_path / "ran").exists()

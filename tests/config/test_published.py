@@ -6,8 +6,7 @@ import pytest
 
 from fatbench import methods
 from fatbench.config import presets
-from fatbench.config.presets import tracks
-from fatbench.config.recipes import OF_THE_METHOD
+from fatbench.config.presets import OF_THE_METHOD, tracks
 from fatbench.config.request import Request
 from fatbench.config.resolve import resolve
 
@@ -75,16 +74,21 @@ def test_a_recipe_is_called_after_its_method_and_says_what_to_expect(method: str
 @pytest.mark.parametrize("method", SETTINGS)
 def test_a_recipe_sets_what_its_authors_set(method: str) -> None:
     flags = {key: value for key, value in presets.official(method).items() if key not in OF_THE_METHOD}
-    (spec,) = resolve(Request(["standard"], flags=flags), "cpu")  # its own method may be awaited
+    (spec,) = resolve(Request(["standard"], settings=flags), "cpu")  # its own method may be awaited
     epochs, batch, lr, decay, turns, model = SETTINGS[method]
-    assert (spec.epochs, spec.batch_size, spec.lr, spec.weight_decay) == (epochs, batch, lr, decay)
-    assert (spec.dataset, spec.model, spec.momentum) == ("cifar10", model, 0.9)
+    assert (spec.training.epochs, spec.training.batch_size, spec.training.lr, spec.training.weight_decay) == (
+        epochs,
+        batch,
+        lr,
+        decay,
+    )
+    assert (spec.dataset, spec.model, spec.training.momentum) == ("cifar10", model, 0.9)
     assert spec.eps == ("0.031" if method in WIDER else "8/255")
     if isinstance(turns, tuple):
-        assert (spec.schedule, spec.milestones) == ("piecewise", turns)
+        assert (spec.training.schedule, spec.training.milestones) == ("piecewise", turns)
     else:
-        assert spec.schedule == ("cyclic" if turns else "onecycle")
-        assert spec.peak == (None if turns == CYCLE else turns)
+        assert spec.training.schedule == ("cyclic" if turns else "onecycle")
+        assert spec.training.peak == (None if turns == CYCLE else turns)
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -123,11 +127,11 @@ def test_what_a_recipe_sets_lies_in_its_own_published_range(method: str) -> None
 @pytest.mark.parametrize("method", REGISTERED)
 @pytest.mark.parametrize("eps", [None, "8/255", "12/255", "16/255"])
 def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) -> None:
-    (spec,) = resolve(Request([method], flags={"eps": eps} if eps else {}, recipe="official"), "cpu")
+    (spec,) = resolve(Request([method], settings={"eps": eps} if eps else {}, recipe="official"), "cpu")
     recipe = presets.official(method)
-    tied = tracks.at(spec.eps, "cifar10", spec.hyper, recipe.get("tracks", []))
+    tied = tracks.at(spec.eps, "cifar10", spec.training.hyper, recipe.get("tracks", []))
     expected = {**recipe.get("hyper", {}).get(method, {}), **tied}
-    assert expected.items() <= spec.hyper.items()
+    assert expected.items() <= spec.training.hyper.items()
     assert spec.eps == (eps or recipe["eps"])
 
 

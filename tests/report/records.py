@@ -101,8 +101,10 @@ def record(
         "status": status,
         "created": "2026-01-02T03:04:05Z",
         "spec": asked,
-        "method": MethodInfo(name=asked.method, hyper=asked.hyper, sha256=source, source="def method(): ..."),
-        "budget": Budget(epochs=asked.epochs, train_seconds=asked.train_seconds),
+        "method": MethodInfo(
+            name=asked.method, hyper=asked.flat().get("hyper", {}), sha256=source, source="def method(): ..."
+        ),
+        "budget": Budget(epochs=asked.flat().get("epochs"), train_seconds=asked.flat().get("train_seconds")),
         "data": data,
         "timing": Timing(train=seconds),
         "scores": scores if status == "finished" else {},

@@ -211,9 +211,9 @@ def test_a_time_budget_binds_the_fast_engine_too(tmp_path: Path, monkeypatch: py
     let_steps_take(monkeypatch, seconds=1 / 64)
     record = run(make_spec("fgsm", time_budget="0.5s", engine="fast", evaluate=[]), output=tmp_path)
     assert (record.budget.stopped_by, record.timing.train, record.steps) == ("time", 0.5, 32)
-    assert record.history[-1].lr < 0.1 * record.spec.lr  # a triangle ends at zero
+    assert record.history[-1].lr < 0.1 * record.spec.training.lr  # a triangle ends at zero
 
 
 def test_a_spec_of_before_the_fast_engine_means_the_reference() -> None:
     old = {key: value for key, value in make_spec("standard").model_dump().items() if key not in ("engine", "without")}
-    assert RunSpec(**old).engine == "reference"
+    assert RunSpec(**old).training.engine == "reference"

@@ -48,7 +48,7 @@ def test_findings_name_the_evaluation_in_which_they_were_made() -> None:
 def test_a_run_checks_the_contract_before_its_evaluations(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(SOFTMAX)
     flags = {"epochs": 1, "evaluate": ["clean"], "model": f"{tmp_path / 'net.py'}:softmax"}
-    (spec,) = resolve(Request(["standard"], flags=flags), "cpu")
+    (spec,) = resolve(Request(["standard"], settings=flags), "cpu")
     record = runner.run(spec, output=tmp_path, calibration_seconds=0.0)
     assert record.diagnostics is not None
     assert [finding.code for finding in record.diagnostics.findings] == ["softmax-outputs"]

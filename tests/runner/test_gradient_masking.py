@@ -75,14 +75,14 @@ def test_evaluations_that_are_known_are_not_repeated(tmp_path: Path, monkeypatch
     witness = _Witness()
     record = run(spec, output=tmp_path, observer=witness)
     assert [stage for stage in witness.stages if stage.startswith("evaluating")] == [
-        f"evaluating {name}" for name in spec.evaluations
+        f"evaluating {name}" for name in spec.eval.evaluations
     ]  # of the last weights; the best ones' are known
     assert record.scores == stopped.scores  # seconds included
     assert _counts(record) == _counts(undisturbed)
     assert record.selection is not None
     assert record.selection.last_scores.keys() == record.scores.keys()
     samples = [load_samples(tmp_path / where / spec.id / "samples.npz") for where in ("", "undisturbed")]
-    for name in spec.evaluations:
+    for name in spec.eval.evaluations:
         assert (samples[0].outcomes[name].broken_by == samples[1].outcomes[name].broken_by).all()
 
 

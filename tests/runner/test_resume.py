@@ -211,7 +211,7 @@ def test_a_time_budget_spans_restarts(tmp_path: Path, monkeypatch: pytest.Monkey
     record = run(spec, output=tmp_path, resume=True)
     assert (record.budget.stopped_by, record.timing.train, record.steps) == ("time", 1.0, 32)
     assert [probe.train_seconds for probe in record.history] == [9 / 32, 18 / 32, 27 / 32, 1.0]
-    assert record.history[-1].lr < 0.05 * record.spec.lr
+    assert record.history[-1].lr < 0.05 * record.spec.training.lr
 
 
 def test_what_was_spent_before_the_last_state_is_in_the_timing(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def make_spec(method: str, seed: int = 0, **flags: object) -> RunSpec:
     evaluate = flags.pop("evaluate", ["clean", "pgd-3"])
     hyper = flags.pop("hyper", [])
     budget = {} if "time_budget" in flags else {"epochs": 1}
-    request = Request([method], flags={**budget, "evaluate": evaluate, **flags}, hyper=hyper, seeds=str(seed))  # type: ignore[arg-type]
+    request = Request([method], settings={**budget, "evaluate": evaluate, **flags}, hyper=hyper, seeds=str(seed))  # type: ignore[arg-type]
     return resolve(request, device="cpu")[0]
 
 
@@ -107,7 +107,7 @@ def test_a_time_budget_counts_training_seconds_and_ends_the_schedule_at_the_dead
     let_steps_take(monkeypatch, seconds=0.03125)
     record = run(make_spec("fgsm", time_budget="1s"), output=tmp_path)
     assert (record.budget.stopped_by, record.timing.train, record.steps) == ("time", 1.0, 32)
-    assert record.history[-1].lr < 0.05 * record.spec.lr  # a triangle ends at zero
+    assert record.history[-1].lr < 0.05 * record.spec.training.lr  # a triangle ends at zero
     assert record.history[-1].step == record.steps
 
 

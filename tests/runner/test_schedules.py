@@ -20,7 +20,7 @@ from fatbench.runner.setup import set_up
     ],
 )
 def test_the_rate_is_where_the_spec_says(flags: dict[str, Any], rates: dict[float, float]) -> None:
-    (spec,) = resolve(Request(["standard"], flags={"epochs": 100, "lr": 0.3, **flags}), "cpu")
+    (spec,) = resolve(Request(["standard"], settings={"epochs": 100, "lr": 0.3, **flags}), "cpu")
     training = set_up(spec, None, False).training()
     for progress, fraction in rates.items():
         training.counters = (round(progress * 100 * len(training.loader)), 0, 0)

@@ -12,14 +12,14 @@ from fatbench.runner.threads import sensible_threads, threads
 
 
 def context(batch_size: int = 128) -> RunContext:
-    (spec,) = resolve(Request(["standard"], flags={"batch_size": batch_size}), device="cpu")
-    return set_up(spec.model_copy(update={"threads": None}), Path(), download=False)
+    (spec,) = resolve(Request(["standard"], settings={"batch_size": batch_size}), device="cpu")
+    return set_up(spec.replace(threads=None), Path(), download=False)
 
 
 def test_a_tiny_model_gets_one_thread_and_a_larger_batch_what_torch_chooses() -> None:
     tiny = context()
     assert sensible_threads(tiny) == 1
-    larger = replace(tiny, spec=tiny.spec.model_copy(update={"batch_size": 128 * 100}))  # 0.06 GFLOP x 100
+    larger = replace(tiny, spec=tiny.spec.replace(batch_size=128 * 100))  # 0.06 GFLOP x 100
     assert sensible_threads(larger) is None
 
 

@@ -16,7 +16,7 @@ from .steady import let_steps_take
 
 
 def specs(*methods: str) -> list[RunSpec]:
-    return resolve(Request(methods, flags={"epochs": 10**6}), device="cpu")
+    return resolve(Request(methods, settings={"epochs": 10**6}), device="cpu")
 
 
 @pytest.mark.parametrize(("n", "rank"), [(1, 1), (2, 1), (5, 1), (6, 1), (9, 2), (10, 2), (15, 4), (20, 6), (25, 8)])

@@ -42,7 +42,7 @@ def gpu() -> Iterator[Device]:
 
 
 def make_spec(method: str, *, hyper: Sequence[str] = (), samples: str | None = None, **flags: Any) -> RunSpec:
-    request = Request([method], flags={"engine": "fast", **FEW, **flags}, hyper=hyper, eval_samples=samples)
+    request = Request([method], settings={"engine": "fast", **FEW, **flags}, hyper=hyper, eval_samples=samples)
     return resolve(request, device="cuda")[0]
 
 

@@ -7,23 +7,25 @@ AUTHORYEAR-METHOD, as chen2022-bs-trades, and is that method's official one.
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fatbench.config.presets.tracks import Track
-from fatbench.config.spec import Hyper, Norm, Precision, Schedule, first_problem
+from fatbench.config.spec import FIELDS, OPTIONS, Hyper, first_problem
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import read_file
 
 FOLDER = Path(__file__).parent
 GENERIC = "images"  # for datasets that have no preset of their own
+OF_THE_METHOD = ("method", "hyper", "tracks", "published", "source")  # keys that the spec has no field for
 _LARGEST = 2**20  # bytes
 _RECIPE = re.compile(r"[a-z]+[12][0-9]{3}-(.+)")
 
 
-class Preset(BaseModel):
-    """What a preset may set; values are checked further where they become a RunSpec."""
+class _Base(BaseModel):
+    """The keys of a preset that are no option of the command line."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -32,29 +34,32 @@ class Preset(BaseModel):
     source: str | None = None  # a recipe's citation, for ...
     tracks: list[Track] = []  # ... [[tracks]]: what its authors tie to eps
     published: dict[str, list[float] | list[str]] = {}  # ... and [published]: from the least to the most, or the words
-    dataset: str | None = None
-    model: str | None = None
-    norm: Norm | None = None
-    eps: str | None = None
-    epochs: int | None = None
-    time_budget: str | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    schedule: Schedule | None = None
-    milestones: list[str | float] | None = None
-    peak: str | float | None = None
-    momentum: float | None = None
-    weight_decay: float | None = None
-    pad: int | None = None
-    flip: bool | None = None
-    label_smoothing: float | None = None
-    ema: float | None = None
-    swa: float | None = None
-    awp: float | None = None
-    precision: Precision | None = None
-    threads: int | None = None
     evaluate: list[str] | None = None
     autoattack_samples: int | None = None
+
+
+def _toml_type(name: str) -> Any:
+    """Return what a preset holds for the option of a field: its own type without constraints, or another that it says.
+
+    Values are checked further where they become a spec.
+    """
+    return OPTIONS[name].toml or plain_type(name)
+
+
+def plain_type(name: str) -> Any:
+    """Return the type of a field, by its flat name, without None and constraints."""
+    found: Any = FIELDS[name].annotation
+    while get_origin(found) in (Union, UnionType) or hasattr(found, "__metadata__"):
+        found = next(one for one in get_args(found) if one is not type(None))
+    return found
+
+
+# What a preset may set: every option of the command line by its key, and the keys above.
+Preset = create_model(
+    "Preset",
+    __base__=_Base,
+    **{one.key or name: (_toml_type(name) | None, None) for name, one in OPTIONS.items()},  # type: ignore[call-overload]
+)
 
 
 def names() -> list[str]:

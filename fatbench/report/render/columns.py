@@ -32,7 +32,7 @@ def columns(group: Group, *, per_seed: bool = False) -> list[Column]:
     if len({row.model for row in rows}) > 1:
         found.append(column("model", rows, lambda row: row.model, numeric=False))
     found.append(column("seeds", rows, lambda row: str(len(row.seeds))))
-    if group.setting.epochs != 0:  # trained elsewhere, in nobody knows what time
+    if group.setting.trained:
         found.append(_times(rows))
         if group.setting.epochs is not None:  # under a time budget every row takes the same time
             found.append(column("x faster", rows, lambda row: ratio(row.speedup)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fatbench.config.spec import EXTERNAL, short_name
+from fatbench.config.spec import FIELDS, OPTIONS, TrainSpec, short_name
 from fatbench.record import Record
 from fatbench.report.formats import duration, quantity
 from fatbench.report.plain_text import plain
@@ -12,20 +12,19 @@ Line = tuple[str, str]
 
 def asked(record: Record) -> Iterator[Line]:
     """Return what the run was to do: method, data, model, threat model, recipe, budget, engine."""
-    spec, data = record.spec, record.data
-    hyper = " ".join(f"{name}={value}" for name, value in spec.hyper.items())
+    spec, data, train = record.spec, record.data, record.spec.train
+    hyper = " ".join(f"{name}={value}" for name, value in (train.hyper if train else {}).items())
     yield "method", f"{short_name(spec.method)}  {plain(hyper, 400)}".rstrip()
     counts = f"  {data.train:,} train, {data.validation:,} validation, {data.test:,} test images" if data else ""
     kinds = f", {data.classes} classes" if data else ""
     yield "data", f"{short_name(spec.dataset)}{counts}{kinds}"
-    if spec.limit_train or (data and data.subset):
+    if (train and train.limit_train) or (data and data.subset):
         yield "", "SUBSET of the training images: no result to cite"
     size = f"  {record.parameters:,} parameters" if record.parameters else ""
-    here = spec.method != EXTERNAL
-    yield "model", f"{short_name(spec.model)}{size}{f', {spec.precision}' if here else ''}"
+    yield "model", f"{short_name(spec.model)}{size}{f', {train.precision}' if train else ''}"
     yield "threat", f"{spec.norm} eps {spec.eps}"
-    yield from _recipe(record) if here else _checkpoint(record)
-    if spec.eval_engine == "fast" and "autoattack" in spec.evaluations:
+    yield from _recipe(record, train) if train else _checkpoint(record)
+    if spec.eval.engine == "fast" and "autoattack" in spec.eval.evaluations:
         yield "evaluation", "AutoAttack by the fast engine"
 
 
@@ -39,19 +38,27 @@ def _checkpoint(record: Record) -> Iterator[Line]:
         yield "normalised", plain(f"mean {mean}, std {std}", 400)
 
 
-def _recipe(record: Record) -> Iterator[Line]:
-    spec = record.spec
-    yield "recipe", f"batches of {spec.batch_size}, lr {spec.lr:g} {spec.rate_shape}, seed {spec.seed}"
-    said = {"the true class keeps": spec.label_smoothing, "ema": spec.ema, "swa from": spec.swa, "awp": spec.awp}
-    add_ons = [f"{name} {value:g}" for name, value in said.items() if value is not None]
+def _recipe(record: Record, train: TrainSpec) -> Iterator[Line]:
+    yield "recipe", f"batches of {train.batch_size}, lr {train.lr:g} {train.rate_shape}, seed {record.spec.seed}"
+    add_ons = [
+        f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}" for words, value in _added(train)
+    ]
     if add_ons:
-        yield "added", ", ".join(add_ons)
+        yield "added", plain(", ".join(add_ons), 400)
     stopped = f", stopped by {record.budget.stopped_by}" if record.budget.stopped_by else ""
-    yield "budget", f"{spec.budget}{stopped}"
+    yield "budget", f"{train.budget}{stopped}"
     if record.target:
         at = record.target.train_seconds
         yield "target", f"{plain(record.target.target)} {'not reached' if at is None else f'after {duration(at)}'}"
     yield from _engine(record)
+
+
+def _added(train: TrainSpec) -> Iterator[tuple[str, object]]:
+    """Yield what was added to plain training, by the words of its option; nothing that has a line of its own."""
+    for name, value in vars(train).items():
+        words = OPTIONS[name].words if name in OPTIONS else ""
+        if words != "" and value != FIELDS[name].default:
+            yield words or name.replace("_", " "), value
 
 
 def _engine(record: Record) -> Iterator[Line]:
@@ -70,10 +77,10 @@ def _engine(record: Record) -> Iterator[Line]:
 
 def spent(record: Record) -> Iterator[Line]:
     """Return what the training took: time, passes, speed, energy, memory, and what was timed apart."""
-    if record.spec.method != EXTERNAL:
+    if record.spec.train:
         yield from _training(record)
     others = [f"{name} {duration(value)}" for name, value in record.timing if name != "train" and value]
-    if others and (record.steps or record.spec.method == EXTERNAL):
+    if others and (record.steps or not record.spec.train):
         yield "off the clock", ", ".join(others)
     memory = dict(record.memory)
     stored_results = memory.pop("remembered_images", 0)
@@ -85,7 +92,7 @@ def spent(record: Record) -> Iterator[Line]:
 
 
 def _training(record: Record) -> Iterator[Line]:
-    seconds, images = record.timing.train, record.steps * record.spec.batch_size
+    seconds, images = record.timing.train, record.steps * (record.spec.train.batch_size if record.spec.train else 0)
     if not images:
         yield "training", "no step taken"
         return

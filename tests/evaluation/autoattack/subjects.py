@@ -61,7 +61,7 @@ def fitted(classes: int = 10, images: int = 10, ball: Ball = EASY) -> Subject:
 def trained(folder: Path, images: int) -> Subject:
     """The small model trained on digits by a run, and test images."""
     flags = {"epochs": 4, "evaluate": ["clean"]}
-    (spec,) = resolve(Request(["fgsm-rs"], flags=flags), device="cpu")
+    (spec,) = resolve(Request(["fgsm-rs"], settings=flags), device="cpu")
     record = runner.run(spec, output=folder, calibration_seconds=0.0)
     context = set_up(spec, data_dir=None, download=False)
     context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"]))

@@ -74,7 +74,7 @@ class Trial:
 
     def prepare(self) -> "Trial":
         with isolated_rng(self.spec.seed, self.context.device):
-            self.info = prepare(self.training, self.updates, self.spec)
+            self.info = prepare(self.training, self.updates, self.spec.training)
         return self
 
     def run(self, batches: int) -> list[float]:
@@ -116,7 +116,7 @@ def make_spec(
     budget = {} if {"epochs", "time_budget"} & flags.keys() else {"epochs": 5}
     steady = {"lr": 0.125, "schedule": "constant"}  # no rate that float32 would round
     settings = {"evaluate": [], "batch_size": 32, "norm": norm, "eps": EPS[norm], **budget, **steady, **flags}
-    return resolve(Request([method], flags=settings, hyper=hyper), device=device)[0]
+    return resolve(Request([method], settings=settings, hyper=hyper), device=device)[0]
 
 
 def make_trial(spec: RunSpec, *, double: bool = False) -> Trial:

@@ -1,0 +1,35 @@
+"""Option: what the command line, presets and panels say about a field of the spec. Declared once, beside the field."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Panel(StrEnum):
+    """The headings under which `--help` lists options, in this order."""
+
+    WHAT = "What to train"
+    METHOD = "Method"
+    OPTIMISATION = "Optimisation"
+    DATA = "Data"
+    EVALUATION = "Evaluation"
+    ENGINE = "Engine and machine"
+    OUTPUT = "Output"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as metadata of a field of `RunSpec`, `TrainSpec` or `EvalSpec`.
+
+    A field that has one is an option of `fatbench run`, a key of presets and suites, a part of what names a row of
+    `fatbench compare`, and a line of the run's panel; nothing else need be written.
+    """
+
+    help: str
+    panel: Panel
+    flags: tuple[str, ...] = ()  # ("--on-co",), where it is not the field's own name
+    key: str = ""  # in presets, where it is not the field's own name
+    metavar: str | None = None
+    text: Any = None  # what the shell parses; None: the field's own type
+    toml: Any = None  # what a preset holds; None: the field's own type
+    words: str | None = None  # how a run's panel names it; None: by its name; "": it has a line of its own, or none
