@@ -170,7 +170,7 @@ def test_records_of_every_past_schema_keep_loading(tmp_path, schema, absent):
     assert old.finished
     assert old.scores["autoattack"].correct > 0
     assert [getattr(old, name) for name in absent] == [None] * len(absent)
-    assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 3
+    assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 4
 
 
 # Writing
@@ -248,15 +248,15 @@ def complaint(path, content):
         ('"schema spec"', "no 'schema' and 'spec'"),
         ('{"name": "some-package", "version": "1.0"}', "no 'schema' and 'spec'"),
         ('{"schema": 1, "spec": []}', "not a valid record"),
-        (changed(schema=4), "schema 4; this fatbench reads up to 3"),
+        (changed(schema=5), "schema 5; this fatbench reads up to 4"),
         (changed(schema=0), "schema"),
         (changed(schema="1"), "schema: Input should be a valid integer"),
         (changed(schema=["x" * 1000]), "schema"),
         (changed(status="fine"), "status"),
         (changed(spec__method=""), "spec.method"),
-        (changed(spec__batch_size="many"), "spec.training.batch_size"),
-        (changed(spec__epochs=None), "one budget"),
-        (changed(spec__epochs=True, spec__train_seconds=5.0), "one budget"),
+        (changed(spec__train__batch_size="many"), "spec.train.batch_size"),
+        (changed(spec__train__epochs=None), "one budget"),
+        (changed(spec__train__epochs=True, spec__train__train_seconds=5.0), "one budget"),
         (changed(spec__unheard_of=1), "spec.unheard_of"),
         (changed(unheard_of=1), "unheard_of"),
         (changed(schema_version=1), "schema_version"),
@@ -265,7 +265,7 @@ def complaint(path, content):
         (changed(timing__train=float("nan")), "timing.train"),
         (changed(timing__train=float("inf")), "timing.train"),
         (changed(history__0__loss=float("nan")), "history.0.loss"),
-        (changed(spec__hyper={"beta": float("nan")}), "spec.training.hyper.beta"),
+        (changed(spec__train__hyper={"beta": float("nan")}), "spec.train.hyper.beta"),
         (changed(scores__clean__correct=361), "361 correct out of 360"),
         (changed(scores__clean__correct=-1), "scores.clean.correct"),
         (changed(scores__clean__correct=0.5), "scores.clean.correct"),
@@ -298,7 +298,7 @@ SUBTLE = {
     "an id that leads out of the folder": changed(id="../../elsewhere"),
     "control characters in a key": changed(**{"\x1b[31m": 1}),
     "control characters in eps": changed(spec__eps="\x1b[31m\n8/255"),
-    "control characters in an evaluation": changed(spec__evaluations={"\x1b[31m\n": 1}),
+    "control characters in an evaluation": changed(spec__eval__evaluations={"\x1b[31m\n": 1}),
     "an endless eps": changed(spec__eps="9" * 100_000),
 }
 

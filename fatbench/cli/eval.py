@@ -60,7 +60,9 @@ def evaluate(
         "checkpoint": sha256_of(checkpoint),
         "normalize": None if normalize is None else usage(parse_normalization, normalize),
     }
-    given = _merged(known_settings(checkpoint), settings | options.evaluation_names(evaluations), checkpoint)
+    given = _merged(
+        known_settings(checkpoint), settings | options.evaluation_names(evaluations, none=False), checkpoint
+    )
     resolve_evaluation(given, eval_samples, "cpu", **weights)  # answers a user's mistake before torch is imported
     from fatbench.environment import resolve_device
 

@@ -18,7 +18,7 @@ from fatbench.errors import UsageError
 
 Command = Callable[..., None]
 _PANELS = list(Panel)
-_EVALUATIONS = "clean, fgsm, pgd-STEPS[-RESTARTS], autoattack by comma, or none; each may say :n=IMAGES and "
+_EVALUATIONS = "clean, fgsm, pgd-STEPS[-RESTARTS], autoattack by comma; each may say :n=IMAGES and "
 
 
 def interval(text: str) -> CheckpointInterval:
@@ -88,7 +88,7 @@ Evaluations = Annotated[
         "--eval",
         panel=Panel.EVALUATION,
         help=f"{_EVALUATIONS}:precision=POINTS, as autoattack:n=200,precision=2 (more images until the 95% half-width "
-        "is 2 points). \\[default: clean,pgd-20,autoattack]",
+        "is 2 points). `none` trains only. \\[default: clean,pgd-20,autoattack]",
     ),
 ]
 EvalSamples = Annotated[
@@ -100,9 +100,9 @@ EvalSamples = Annotated[
 ]
 
 
-def evaluation_names(text: str | None) -> dict[str, Any]:
-    """Return the settings that --eval comes to."""
-    return {} if text is None else {"evaluate": [] if text == "none" else split_requests(text)}
+def evaluation_names(text: str | None, *, none: bool) -> dict[str, Any]:
+    """Return the settings that --eval comes to; with `none`, that word asks for no evaluation."""
+    return {} if text is None else {"evaluate": [] if none and text == "none" else split_requests(text)}
 
 
 def takes_settings(fields: Iterable[str] = tuple(OPTIONS)) -> Callable[[Command], Command]:

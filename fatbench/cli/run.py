@@ -65,7 +65,7 @@ def run(
     request = Request(
         methods=method or (),
         preset=preset,
-        settings=settings | options.evaluation_names(evaluate),
+        settings=settings | options.evaluation_names(evaluate, none=True),
         hyper=set_ or (),
         seeds=seeds,
         eval_samples=eval_samples,

@@ -73,9 +73,15 @@ def show(
         for hyper in description.hyper.values():
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
+    if "PASSES" in description.constants:
+        console.print(Text(f"passes per optimiser step: {_passes(description.constants['PASSES'])}"))
     console.print(Text(f"norms: {', '.join(description.norms)}"))
     for line in _recipes(description.name):
         console.print(Text(line))
+
+
+def _passes(declared: dict[str, object]) -> str:
+    return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in declared.items())
 
 
 def _recipes(method: str) -> Iterator[str]:

@@ -118,6 +118,17 @@ def parse_evaluation(name: str) -> PGD | Literal["clean", "fgsm", "autoattack"]:
     return PGD(steps=int(match[1]), restarts=int(match[2] or 1))
 
 
+def attack_strength(evaluation: str) -> tuple[int, int]:
+    """Return a sort key of evaluations from weak to strong; names that are none go before the known attacks."""
+    try:
+        found = parse_evaluation(evaluation)
+    except ValueError:
+        return 1, 0
+    if isinstance(found, PGD):
+        return 3, found.steps * found.restarts
+    return {"clean": 0, "fgsm": 2, "autoattack": 4}[found], 0
+
+
 class EvaluationRequest(NamedTuple):
     """An evaluation, and on how many test images: so many, or as many as its interval needs to be so narrow."""
 
@@ -161,12 +172,14 @@ def split_requests(text: str) -> list[str]:
     return found
 
 
-def parse_selection(text: str) -> str:
-    """Return the evaluation of validation images in "val", "val:pgd-20" or "pgd-20".
+def parse_selection(text: object) -> object:
+    """Return the evaluation of validation images in "val", "val:pgd-20" or "pgd-20"; what is no text stays as it is.
 
     Raises:
         ValueError: it asks for test images, or for no evaluation.
     """
+    if not isinstance(text, str):
+        return text
     where, _, name = text.replace(" ", "").partition(":")
     if where == "test":
         raise ValueError("--select-on test: a model selected on test images has seen them; select on val")

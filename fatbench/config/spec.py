@@ -304,7 +304,7 @@ class RunSpec(_Part):
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, given: Any) -> Any:
-        return _nested(given) if isinstance(given, dict) and "eval" not in given else given
+        return nested(given) if isinstance(given, dict) and "eval" not in given else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -335,7 +335,7 @@ class RunSpec(_Part):
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that change with anything that this spec decides; defaults stay out of it."""
-        content = _flattened(self.model_dump(mode="json", exclude_defaults=True))
+        content = flattened(self.model_dump(mode="json", exclude_defaults=True))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -351,7 +351,7 @@ class RunSpec(_Part):
     def flat(self) -> dict[str, Any]:
         """Return all fields by name, those of `train` among them, those of `eval` as eval_NAME; see FIELDS."""
         parts = {"train": vars(self.train) if self.train else {}, "eval": vars(self.eval)}
-        return _flattened(vars(self) | parts)
+        return flattened(vars(self) | parts)
 
     def replace(self, **changes: Any) -> Self:
         """Return the spec with fields changed, by their flat names. Nothing is validated."""
@@ -384,7 +384,7 @@ OPTIONS: dict[str, Option] = {
 }  # likewise
 
 
-def _nested(given: dict[str, Any]) -> dict[str, Any]:
+def nested(given: dict[str, Any]) -> dict[str, Any]:
     """Return flat fields in their parts; what no part knows stays outside, to be refused there."""
     found: dict[str, Any] = {"train": {}, "eval": {}}
     for name, value in given.items():
@@ -395,7 +395,8 @@ def _nested(given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a spec by their flat names, given its content by parts."""
     found = {name: value for name, value in nested.items() if name not in ("train", "eval")}
     found |= nested["train"] or {}
     return found | {_flat_name("eval", name): value for name, value in nested["eval"].items()}

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from fatbench.conformance.declared import Cost
 from fatbench.conformance.report import Facts
 from fatbench.conformance.toy_problem import ToyProblem, batches
 from fatbench.interface import Batch, Context
 from fatbench.methods import Description, Method
+from fatbench.methods._cost import Cost
 from fatbench.training.passes import count_passes
 
 # Batches as large as they usually are, of images so small that this takes no time: passes do not depend on their size

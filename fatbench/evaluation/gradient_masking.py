@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from fatbench.config.parsing import PGD, parse_evaluation
+from fatbench.config.parsing import PGD, attack_strength, parse_evaluation
 from fatbench.data.loader import to_float
 from fatbench.evaluation.attacks import is_correct, loss_gradient, survives_fgsm
 from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
@@ -124,8 +124,8 @@ def _gap(pgd: str, stands_pgd: Tensor, stands_autoattack: Tensor) -> list[str]:
 
 
 def _strongest_pgd(eval_results: Mapping[str, EvalResult]) -> str | None:
-    found = {name: what for name in eval_results if isinstance(what := parse_evaluation(name), PGD)}
-    return max(found, key=lambda name: found[name].steps * found[name].restarts, default=None)
+    found = [name for name in eval_results if isinstance(parse_evaluation(name), PGD)]
+    return max(found, key=attack_strength, default=None)
 
 
 def _clearly_above(bound: float, count: int, total: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import read_file
+from fatbench.methods._cost import Cost, declared_cost
 from fatbench.methods._hyper import Hyperparameter, Value, fits, hyperparameters, literal, parse
 
 _LARGEST = 2**24  # bytes
@@ -37,6 +38,10 @@ class Description:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.source.encode()).hexdigest()
+
+    def cost(self, hyper: Mapping[str, Value], batch_size: int) -> Cost | None:
+        """Return what PASSES declares of an optimiser step; None where it is not there, or not of its form."""
+        return declared_cost(self.constants.get("PASSES"), hyper, batch_size)
 
     @property
     def norms(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient_with
 
 REACH = 3.0  # of base n: noise and step add up, and are not projected
+# The attack runs in train mode.
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
 
 
 def aaer(
@@ -35,7 +37,6 @@ def aaer(
 
     The weights are the authors' README's for CIFAR-10 at eps 8/255; others at other eps (rs at 16/255: 1, 7, 3.25).
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: masks replace the authors' selection of images, with the same result, and weight gradients are not
         computed in the attack. Label smoothing, if any, is of the loss that trains; the plain one tells which examples
         are abnormal. Whether the paper differentiates lambda2's term could not be checked: detach_ce=false lets the

@@ -8,6 +8,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, kl
 
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
+# With base="trades" one more of each.
+PASSES = {"forward": "steps + 1", "input_backward": "steps + 1", "weight_backward": 1, "batch_norm_updates": 1}
 
 
 def atta(
@@ -35,8 +37,7 @@ def atta(
         loss: "at" trains on adversarial images alone (MAT in the paper), "trades" on the loss of TRADES.
         beta: weight of the divergence in the loss of TRADES.
 
-    Passes: steps + 1 forwards, steps + 1 backwards to inputs, 1 to weights; one batch-norm update. With "trades" one
-        more of each. Memory: a padded image, and a number, for each training image.
+    Memory: a padded image, and a number, for each training image.
     Differences: the authors divide the mean cross-entropy of "at" by the batch size (64) once more, which is a 64th of
         the learning rate with 64 times the weight decay; here it is the mean. With "trades" too their script attacks
         the cross-entropy, as here. They pad with grey, here it is black. Their first fresh start comes a pass earlier,

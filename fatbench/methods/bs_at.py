@@ -6,6 +6,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
+# Batch norm is updated by: adversarial.
+PASSES = {"forward": "steps + 2", "input_backward": "steps + 2", "weight_backward": 1, "batch_norm_updates": 1}
 
 
 def bs_at(
@@ -21,7 +23,6 @@ def bs_at(
         alpha: step size of both, in units of eps.
         gamma: radius of the uniform noise on the logits.
 
-    Passes: steps + 2 forwards, steps + 2 backwards to inputs, 1 to weights; one batch-norm update (adversarial).
     Differences: our own combination, so there is no authors' code. The initialising step and eval mode during the
         attack are those of bs-trades; attack and loss are cross-entropy, the loss on adversarial images only.
         L2 is our extension too: both steps follow the gradient's direction.

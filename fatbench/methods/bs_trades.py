@@ -6,6 +6,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, input_gradient_with, kl
 
 NORMS = ("linf", "l2")
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": "steps + 3", "input_backward": "steps + 3", "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def bs_trades(
@@ -29,7 +31,6 @@ def bs_trades(
         beta: weight of the divergence (10 in the authors' README command; 6 is their argparse default).
         gamma: radius of the uniform noise on the logits.
 
-    Passes: steps + 3 forwards, steps + 3 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: the authors run the clean forward and the forward of the initialising step apart; input and mode are
         the same, so here they are one. Noise is drawn on the device, theirs on the CPU. eps is the run's, theirs 0.031.
         L2 is our extension: both steps follow the gradient's direction.

@@ -6,6 +6,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 TRAINS_OUTSIDE = "neither the attack nor the points where linearity is tested are clamped, as in the authors' code"
+# Batch norm is updated by: attack, adversarial images, and the three points of every image in one.
+PASSES = {"forward": 5, "input_backward": 5, "weight_backward": 4, "batch_norm_updates": 3}
 
 
 def elle(
@@ -35,8 +37,6 @@ def elle(
         sensitivity: an error is a jump when so many standard deviations above the mean of all before it.
         decay: factor of the adaptive weight from each batch to the next, unless there is a jump; in [0, 1].
 
-    Passes: 5 forwards, 5 backwards to inputs, 4 to weights; three batch-norm updates (attack, adversarial images, and
-        the three points of every image in one).
     Differences: the authors' script calls its optimiser twice on every batch's gradients. That is a mistake of some
         consequence, as momentum is applied twice and steps are about twice as long; here it steps once, so their
         learning rates are not ours. Its forward of the clean images for the log, which moves batch norm's statistics,

@@ -7,6 +7,8 @@ from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": "steps + 3", "input_backward": "steps + 2", "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def fast_trades(
@@ -21,7 +23,6 @@ def fast_trades(
         alpha: step size, in units of eps, whatever the number of steps (the authors' argparse default).
         beta: weight of the divergence.
 
-    Passes: steps + 3 forwards, steps + 2 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: the forward that the authors' script adds after the attack for its log is left out. L2 is our
         extension: noise of uniform direction and length, and steps along the gradient's direction.
     """

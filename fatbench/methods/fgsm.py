@@ -4,6 +4,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+# The attack runs in train mode.
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+
 
 def fgsm(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.0) -> Losses:
     """FGSM training: one full step from the clean image (Goodfellow et al., ICLR 2015).
@@ -13,7 +16,6 @@ def fgsm(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.0) ->
     Args:
         alpha: step size, in units of eps.
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: the clean loss of the original mixture is left out, as every later paper does.
     """
     x, y, _ = batch

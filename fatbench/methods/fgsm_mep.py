@@ -7,6 +7,8 @@ from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 TRAINS_OUTSIDE = "the start is part of the loss, and it is not clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
+# Batch norm is updated by: start, adversarial.
+PASSES = {"forward": 2, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def fgsm_mep(
@@ -34,8 +36,7 @@ def fgsm_mep(
         true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it in the
             loss, not in the attack.
 
-    Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, adversarial). Memory: two
-        images, and a number, for each training image.
+    Memory: two images, and a number, for each training image.
     Differences: the authors compute weight gradients in the attack and discard them; here they are not computed. Fresh
         starts are drawn when an image comes up, theirs for all images at once. A gradient of nothing but zeros leaves
         the sum finite.

@@ -8,6 +8,8 @@ from fatbench.ops import shared_input_gradient, smoothing_leaving
 REACH = 1.5  # `stretch` of the step
 TRAINS_OUTSIDE = "neither the start nor the mixture is clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
+# Batch norm is updated by: last, mixture, new.
+PASSES = {"forward": 3, "input_backward": 4, "weight_backward": 3, "batch_norm_updates": 3}
 
 
 def fgsm_pco(
@@ -33,8 +35,7 @@ def fgsm_pco(
         true_mass: what smoothing of labels leaves to the true class, in [0, 1]; --label-smoothing replaces it in the
             loss, not in the attack.
 
-    Passes: 3 forwards, 4 backwards to inputs, 3 to weights; three batch-norm updates (last, mixture, new). Memory: an
-        image, and a number, for each training image.
+    Memory: an image, and a number, for each training image.
     Differences: the authors compute weight gradients in the attack and discard them; here they are not computed. The
         first perturbation is drawn when an image comes up, theirs for all images at once. The defaults are those of
         their script; their README names none.

@@ -5,6 +5,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
+# The attack runs in train mode.
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
 
 
 def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25) -> Losses:
@@ -16,7 +18,6 @@ def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25
     Args:
         alpha: step size, in units of eps (10/255 at eps 8/255 in the paper).
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: the authors' script computes weight gradients in the attack and discards them; here they are not
         computed. The result is the same. L2 is our extension: noise of uniform direction and length, and a step along
         the gradient's direction.

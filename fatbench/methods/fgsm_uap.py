@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import shared_input_gradient, smoothing_leaving
 
+# Batch norm is updated by: start, end.
+PASSES = {"forward": 2, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+
 
 def fgsm_uap(
     model: nn.Module,
@@ -32,7 +35,6 @@ def fgsm_uap(
         weight: of the mean squared difference between the logits of start and end.
         per_class: one universal perturbation for each class (the authors' FGSM-CUAP).
 
-    Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, end).
     Differences: the universal perturbation begins as zero, where theirs is a random corner for the first two updates
         or so. The true class has exactly `true_mass`; their code's label_smoothing=0.4 leaves it 0.64 of ten classes.
         Their FGSM-FUAP, which chooses among fifty by a network of its own, is not here; weight averaging is

@@ -4,6 +4,7 @@ from torch import nn
 from fatbench.interface import Batch, Context, Losses
 
 SEVERAL_UPDATES = "every replay's attack is the last replay's update"
+PASSES = {"forward": 1, "input_backward": 1, "weight_backward": 1, "batch_norm_updates": 1}
 
 
 def free_at(model: nn.Module, batch: Batch, ctx: Context, *, replays: int = 8, alpha: float = 1.0) -> Losses:
@@ -16,7 +17,6 @@ def free_at(model: nn.Module, batch: Batch, ctx: Context, *, replays: int = 8, a
         replays: optimiser steps per batch; N epochs of steps see N / replays passes over the data.
         alpha: step size of the perturbation, in units of eps.
 
-    Passes: 1 forward, 1 backward to inputs, 1 to weights, per optimiser step; one batch-norm update.
     Differences: the carried perturbation is projected into the new images' box before the first replay, where Wong et
         al.'s port of it projects only after each update, so that the model never sees pixels outside [0, 1].
     """

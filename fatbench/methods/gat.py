@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient
 
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": 3, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+
 
 def gat(
     model: nn.Module,
@@ -29,7 +32,6 @@ def gat(
         growth: factor of `weight` towards the end.
         late: share of the training after which it applies, in [0, 1].
 
-    Passes: 3 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (clean, adversarial).
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the
         same then and batch norm uses the batch's own statistics, so output and gradients are too, and here it is one;
         what is lost is that their running statistics are moved by the clean images once more, after the adversarial

@@ -7,6 +7,9 @@ from fatbench.ops import differentiable_input_gradient, input_gradient
 
 NOT_COMPILABLE = "torch.compile has no backward pass through a backward pass"
 TRAINS_OUTSIDE = "x + noise, where the second gradient is taken, is not clamped, as in the authors' code"
+# Going back through the second gradient's backward pass costs one of each.
+# Batch norm is updated by: clean, adversarial, noisy.
+PASSES = {"forward": 4, "input_backward": 4, "weight_backward": 3, "batch_norm_updates": 3}
 
 
 def grad_align(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25, weight: float = 0.2) -> Losses:
@@ -20,8 +23,6 @@ def grad_align(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1
         weight: of the misalignment; the authors' for CIFAR-10 grows with eps: 0.027 at 1/255, 0.063 at 4/255, 0.2 at
             8/255, 0.632 at 12/255, 2 at 16/255.
 
-    Passes: 4 forwards, 4 backwards to inputs, 3 to weights (going back through the second gradient's backward pass
-        costs one of each); three batch-norm updates (clean, adversarial, noisy).
     Differences: as in the authors' script, the gradient at the image is held constant. The start is the image itself,
         as in the commands of their results; their argparse default is a random one. The script clamps the image to the
         box by maximum and minimum, which halves the gradient that it aligns with at pixels of exactly 0 and 1; here it

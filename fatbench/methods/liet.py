@@ -6,6 +6,13 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient_with, kl, shared_input_gradient, smoothing_leaving
 
 LEAVES_BOX = "label information is read off grey images, which are near no image of the batch"
+# A grey image is one more forward and backward. Batch norm is updated by: start, end.
+PASSES = {
+    "forward": "2 + renewed / batch",
+    "input_backward": "3 + renewed / batch",
+    "weight_backward": 2,
+    "batch_norm_updates": 2,
+}
 
 
 def liet(
@@ -37,8 +44,6 @@ def liet(
         renewed: classes read anew in each update, at most all. The authors read ten of ten in every tenth update, and
             for CIFAR-100 a hundred in every twentieth: five.
 
-    Passes: 2 + renewed / batch forwards, 3 + renewed / batch backwards to inputs, 2 to weights (a grey image
-        is one more); two batch-norm updates (start, end).
     Differences: the authors read all classes at once; here they take turns at the same cost, so that every update is
         the same work, and until its first turn a class has no information. The divergence's weight rises with every
         update, theirs with every epoch. Above eps 8/255 they also let noise reach 2 eps and do not project onto the

@@ -7,6 +7,8 @@ from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": "steps + 2", "input_backward": "steps + 2", "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def mart(
@@ -30,7 +32,6 @@ def mart(
         beta: weight of the divergence (5 in the authors' script for ResNet-18; 6 in that for WRN-34-10).
         noise: standard deviation of the Gaussian start, in units of eps (0.001 at eps 0.031).
 
-    Passes: steps + 2 forwards, steps + 2 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: logarithms of probabilities come from log_softmax, where the authors add 1e-12 to the probability
         first. Label smoothing, if any, is of the cross-entropy, not of the margin. L2 is our extension: the steps
         follow the gradient's direction, and the start's deviation is `noise` eps per pixel. The authors' learning rate

@@ -5,6 +5,14 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+# The attack runs in train mode.
+PASSES = {
+    "forward": "starts + 1",
+    "input_backward": "starts + 1",
+    "weight_backward": 1,
+    "batch_norm_updates": "starts + 1",
+}
+
 
 def multi_grad(model: nn.Module, batch: Batch, ctx: Context, *, starts: int = 3, alpha: float = 2.0) -> Losses:
     """MultiGrad: step only where several random starts agree on the direction (Golgooni et al., arXiv 2103.15476).
@@ -16,8 +24,6 @@ def multi_grad(model: nn.Module, batch: Batch, ctx: Context, *, starts: int = 3,
         starts: random starts whose gradients are compared.
         alpha: step size, in units of eps, before projection: all from 1 on are the same.
 
-    Passes: starts + 1 forwards, starts + 1 backwards to inputs, 1 to weights; starts + 1 batch-norm updates (the attack
-        runs in train mode).
     Differences: the authors' flag for all starts in one forward, whose batch norm sees them together, is off in their
         commands and does not exist here. They compute weight gradients in the attack and discard them.
     """

@@ -6,6 +6,8 @@ from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
 REACH = 3.0  # noise and step add up, and are not projected
+# The attack runs in train mode.
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
 
 
 def n_fgsm(
@@ -21,7 +23,6 @@ def n_fgsm(
         alpha: step size, in units of eps.
         project: project into the ball after the step (the authors' --clip 1); with noise=0 this is fgsm.
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: on SVHN the authors raise eps from 0 in the first 5 epochs, which is left out. L2 is our extension:
         noise of uniform direction and length, and a step along the gradient's direction.
     """

@@ -6,6 +6,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient
 
 NOT_CAPTURABLE = "the host waits for a singular value decomposition's verdict on itself"
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": 3, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def nuat(
@@ -31,7 +33,6 @@ def nuat(
             sqrt(batch / 64) times as much weighs the same: 6.4 at 128.
         ramp: share of the training in which the weight grows from 0 to that, in [0, 1].
 
-    Passes: 3 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (clean, adversarial).
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the
         same then and batch norm uses the batch's own statistics, so output and gradients are too, and here it is one;
         what is lost is that their running statistics are moved by the clean images once more, after the adversarial

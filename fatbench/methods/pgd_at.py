@@ -5,6 +5,12 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
+PASSES = {
+    "forward": "steps + 1",
+    "input_backward": "steps + 1",
+    "weight_backward": 1,
+    "batch_norm_updates": "steps + 1",
+}
 
 
 def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alpha: float = 0.25) -> Losses:
@@ -16,7 +22,6 @@ def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alp
         steps: gradient steps of the attack.
         alpha: step size, in units of eps (2/255 at eps 8/255).
 
-    Passes: steps + 1 forwards, steps + 1 backwards to inputs, 1 to weights; steps + 1 batch-norm updates.
     Differences: Rice et al.'s script runs two more train-mode forwards per update for its log (11 + 2 batch-norm
         updates at 10 steps) and computes weight gradients in the attack; neither is done here. Under L2 the start has a
         uniform length, as there; the step is `alpha` eps, where their script has a flag of its own, and projection

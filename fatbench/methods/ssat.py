@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient_with
 
+# Batch norm is updated by the loss.
+PASSES = {"forward": "checkpoints + 1", "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 1}
+
 
 def ssat(model: nn.Module, batch: Batch, ctx: Context, *, checkpoints: int = 3, alpha: float = 1.25) -> Losses:
     """SSAT, "COAT": FGSM-RS, no stronger than it takes (Kim, Lee & Lee, AAAI 2021, arXiv 2010.01799).
@@ -16,7 +19,6 @@ def ssat(model: nn.Module, batch: Batch, ctx: Context, *, checkpoints: int = 3, 
         checkpoints: into how many equal parts the perturbation is cut.
         alpha: step size, in units of eps (10/255 at eps 8/255 in the paper).
 
-    Passes: checkpoints + 1 forwards, 2 backwards to inputs, 1 to weights; one batch-norm update (the loss's).
     Differences: the authors try an image's parts only while it is right, and images that the noisy start fools not at
         all; here every image is tried on every part, since an update's shapes are fixed, with the same outcome. Eval
         mode until the loss is theirs too: the torchattacks release that they name puts the model into it.

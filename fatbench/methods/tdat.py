@@ -6,6 +6,8 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import shared_input_gradient
 
 TRAINS_OUTSIDE = "the start, whose output the loss holds to the end's, is the last batch's perturbation on new images"
+# Batch norm is updated by: start, end.
+PASSES = {"forward": 2, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def tdat(
@@ -34,7 +36,6 @@ def tdat(
         weight: of the squared difference between the logits of start and end (0.6 in the authors' README command; 0.65
             is their argparse default, and 0.05 what they logged for CIFAR-100).
 
-    Passes: 2 forwards, 3 backwards to inputs, 2 to weights; two batch-norm updates (start, end).
     Differences: in the authors' script the average of perturbations is the same tensor as the last of them, and is
         overwritten by it besides: as published it has no batch momentum, hence the default 0. Labels relax with every
         update, theirs with every epoch. The perturbation begins as zero, theirs at a random corner, which a few batches

@@ -7,6 +7,8 @@ from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
+# Batch norm is updated by: clean, adversarial.
+PASSES = {"forward": "steps + 3", "input_backward": "steps + 2", "weight_backward": 2, "batch_norm_updates": 2}
 
 
 def trades(
@@ -29,7 +31,6 @@ def trades(
         beta: weight of the divergence.
         noise: standard deviation of the Gaussian start, in units of eps (0.001 at eps 0.031).
 
-    Passes: steps + 3 forwards, steps + 2 backwards to inputs, 2 to weights; 2 batch-norm updates (clean, adversarial).
     Differences: the authors recompute the clean output in every attack step, with the same result, and run a second
         clean train-mode forward in the loss, whose only effect is a third batch-norm update; both are left out. Under
         L2 the authors take SGD steps of 2 / steps on the normalised gradient; here it is `alpha`, in the same

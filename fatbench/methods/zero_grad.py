@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+# The attack runs in train mode.
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+
 
 def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float = 0.35, alpha: float = 2.0) -> Losses:
     """ZeroGrad: a single step that leaves out the pixels with small gradients (Golgooni et al., arXiv 2103.15476).
@@ -18,7 +21,6 @@ def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float =
             authors' README command for CIFAR-10, 0.45 for CIFAR-100, 0.7 for SVHN; 0.4 is their argparse default).
         alpha: step size, in units of eps.
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates (the attack runs in train mode).
     Differences: the authors' quantile lies between two of the sizes, and what is below it is what is below the upper
         one: that one is the threshold here, without torch.quantile's limit on the batch. They compute weight gradients
         in the attack and discard them.

@@ -1,60 +1,107 @@
 """Batch norm in eval mode is an affine map: folded into the convolution before it, it costs nothing."""
 
-from collections import Counter
+import torch
+from torch import Tensor, fx, nn
 
-from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from fatbench.ops import evaluating
+
+Affine = tuple[Tensor, Tensor]
+"""Scale and shift, (C,) each: what a batch norm computes in eval mode."""
+
+
+def trace(net: nn.Module) -> fx.Graph:
+    """Return the graph that `net` computes in eval mode; the net stays as it is.
+
+    Raises:
+        Exception: of any kind, where torch.fx cannot follow its forward.
+    """
+    with evaluating(net):
+        return fx.Tracer().trace(net)
+
+
+def foldable(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx.Node]:
+    """Return each convolution whose only reader is a batch norm with running statistics, and that batch norm.
+
+    Both are called once, and are torch's own layers without hooks.
+
+    Args:
+        graph: of a network, as `trace` returns it.
+        modules: of the network, by name.
+    """
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    pairs = {}
+    for node in graph.nodes:
+        norm = layer_of(node, modules)
+        if not _is_plain(norm, nn.BatchNorm2d) or getattr(norm, "running_var", None) is None:
+            continue
+        before = next(iter(node.all_input_nodes), None)
+        if before is None or not _is_plain(layer_of(before, modules), nn.Conv2d) or len(before.users) > 1:
+            continue
+        if calls.count(before.target) == calls.count(node.target) == 1:
+            pairs[before] = node
+    return pairs
+
+
+def affine(norms: list[nn.BatchNorm2d]) -> list[Affine]:
+    """Return the scale and shift of each batch norm in eval mode; few kernels for all, since they are so small."""
+    if not norms:
+        return []
+    means, variances = ([getattr(norm, name) for norm in norms] for name in ("running_mean", "running_var"))
+    scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
+    torch._foreach_rsqrt_(scales)
+    weights: list[Tensor] = [
+        torch.ones_like(scale) if norm.weight is None else norm.weight
+        for norm, scale in zip(norms, scales, strict=True)
+    ]
+    torch._foreach_mul_(scales, weights)
+    biases: list[Tensor] = [
+        torch.zeros_like(scale) if norm.bias is None else norm.bias for norm, scale in zip(norms, scales, strict=True)
+    ]
+    shifts = torch._foreach_sub(biases, list(torch._foreach_mul(means, scales)))
+    return list(zip(scales, shifts, strict=True))
+
+
+def folded(source: nn.Conv2d | nn.Linear, by: Affine | None) -> tuple[Tensor, Tensor | None]:
+    """Return the weight and bias of a layer followed by the affine map `by`, in the layer's own precision."""
+    if by is None:
+        return source.weight, source.bias
+    scale, shift = by
+    bias = shift if source.bias is None else source.bias * scale + shift
+    return source.weight * scale.view(-1, 1, 1, 1), bias
 
 
 def fold_batch_norms(net: nn.Module) -> int:
-    """Fold every batch norm of `net` that alone reads a convolution into it, in place; return how many.
+    """Fold every batch norm of `net` that can be into the convolution before it, in place; return how many.
 
     Args:
         net: in eval mode, and to stay so. One whose forward torch.fx cannot follow stays as it is. What a forward does
             with its layers besides calling them goes unseen, so the outcome is to be compared with the original.
     """
     modules = dict(net.named_modules())
-    pairs = _pairs(net, modules)
-    for convolution, norm in pairs:
-        source, follower = modules[convolution], modules[norm]
+    try:
+        pairs = foldable(trace(net), modules)
+    except Exception:  # the forward is a user's, and may do anything
+        return 0
+    for convolution, norm in pairs.items():
+        source, follower = modules[str(convolution.target)], modules[str(norm.target)]
         assert isinstance(source, nn.Conv2d) and isinstance(follower, nn.BatchNorm2d)  # noqa: PT018
-        mean, variance = follower.running_mean, follower.running_var
-        assert mean is not None and variance is not None  # noqa: PT018
-        source.weight, source.bias = fuse_conv_bn_weights(
-            source.weight, source.bias, mean, variance, follower.eps, follower.weight, follower.bias
-        )
-        net.set_submodule(norm, nn.Identity())
+        with torch.no_grad():
+            weight, bias = folded(source, affine([follower])[0])
+        source.weight = nn.Parameter(weight)
+        source.bias = None if bias is None else nn.Parameter(bias)
+        net.set_submodule(str(norm.target), nn.Identity())
     return len(pairs)
 
 
+def layer_of(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
+    """Return the module that the node calls, if it calls one."""
+    return modules[str(node.target)] if node.op == "call_module" else None
+
+
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a call of the module does more than its forward: the weight may not be what it seems."""
+    """Return whether a call of the module does more than its forward: the weight may not be what it seems."""
     return bool(module._forward_pre_hooks or module._forward_hooks)
 
 
-def _pairs(net: nn.Module, modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
-    """The names of convolutions and of the batch norms after them; each is called once, and nothing is in between."""
-    try:
-        graph = fx.Tracer().trace(net)
-    except Exception:  # strangers' forwards may do anything
-        return []
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    pairs = []
-    for node in graph.nodes:
-        if node.op != "call_module" or not _is_foldable(modules[node.target]):
-            continue
-        before = node.args[0]
-        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
-            continue
-        plain = _is_plain(modules[str(before.target)], nn.Conv2d)
-        if plain and calls[before.target] == calls[node.target] == 1:
-            pairs.append((str(before.target), str(node.target)))
-    return pairs
-
-
-def _is_foldable(module: nn.Module) -> bool:
-    return _is_plain(module, nn.BatchNorm2d) and module.running_var is not None
-
-
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+def _is_plain(module: nn.Module | None, kind: type[nn.Module]) -> bool:
     return type(module) is kind and not has_hooks(module)

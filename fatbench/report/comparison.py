@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fatbench.config.parsing import PGD, parse_evaluation
+from fatbench.config.parsing import attack_strength
 from fatbench.errors import UsageError
 from fatbench.record import Record
 from fatbench.report.aggregate import Row, aggregate
@@ -160,14 +160,7 @@ def _order(group: Group, sort: str | None) -> Callable[[Row], tuple[object, ...]
 
 
 def _strength(evaluation: str) -> tuple[int, int, str]:
-    """Order evaluations from weak to strong; names unknown to this version go before the known attacks."""
-    try:
-        found = parse_evaluation(evaluation)
-    except ValueError:
-        return 1, 0, evaluation
-    if isinstance(found, PGD):
-        return 3, found.steps * found.restarts, evaluation
-    return {"clean": 0, "fgsm": 2, "autoattack": 4}[found], 0, evaluation
+    return (*attack_strength(evaluation), evaluation)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fatbench.config.parsing import PGD, parse_evaluation
+from fatbench.config.parsing import attack_strength
 from fatbench.data.loader import to_float
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.evaluation.eval_result import EvalProgress, EvalResult, concatenated
@@ -161,7 +161,7 @@ def _masking(context: EvalContext, results: Results) -> Masking | None:
     attacks = [name for name in results.by_name if name != "clean"]
     if not attacks:
         return None
-    rows = _common(results, sorted(attacks, key=_strength)[-2:])
+    rows = _common(results, sorted(attacks, key=attack_strength)[-2:])
     eval_results = {
         name: eval_result for name in results.by_name if (eval_result := results.of(name, rows)) is not None
     }
@@ -172,8 +172,3 @@ def _common(results: Results, attacks: Sequence[str]) -> Tensor:
     """The rows that all these attacks were about; those of the last where they share none."""
     rows = [set(results.by_name[name].rows.tolist()) for name in attacks]
     return torch.tensor(sorted(set.intersection(*rows) or rows[-1]))
-
-
-def _strength(name: str) -> float:
-    what = parse_evaluation(name)
-    return what.steps * what.restarts if isinstance(what, PGD) else float("inf") if what == "autoattack" else 0

@@ -12,6 +12,7 @@ import pytest
 
 from fatbench import data, methods, models
 from fatbench.config import presets
+from fatbench.config.spec import flattened
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
@@ -74,7 +75,7 @@ def test_settings_reach_the_method_they_name(fatbench: Fatbench) -> None:
     said = fatbench(
         "run", "-m", "trades", "-m", "bs-trades", "--set", "beta=3", "--set", "bs-trades.gamma=0.5", "--dry-run"
     )
-    trades, smoothed = json.loads(said.out)
+    trades, smoothed = map(flattened, json.loads(said.out))
     assert (trades["hyper"]["beta"], smoothed["hyper"]["beta"], smoothed["hyper"]["gamma"]) == (3.0, 3.0, 0.5)
     assert "gamma" not in trades["hyper"]
 
@@ -82,7 +83,7 @@ def test_settings_reach_the_method_they_name(fatbench: Fatbench) -> None:
 def test_a_preset_may_want_something_of_a_method_and_flags_overrule_it(fatbench: Fatbench) -> None:
     def betas(*flags: str) -> list[float]:
         specs = json.loads(fatbench("run", "-m", "trades", "-m", "bs-trades", *flags, "--dry-run").out)
-        return [spec["hyper"]["beta"] for spec in specs]
+        return [spec["train"]["hyper"]["beta"] for spec in specs]
 
     assert betas() == [6.0, 6.0]  # on digits
     assert betas("-d", "cifar10") == [6.0, 10.0]
@@ -92,13 +93,15 @@ def test_a_preset_may_want_something_of_a_method_and_flags_overrule_it(fatbench:
 
 
 def test_flags_overrule_presets_and_presets_the_datasets_defaults(fatbench: Fatbench) -> None:
-    (plain,) = json.loads(fatbench("run", "-m", "fgsm-rs", "-d", "cifar10", "--dry-run").out)
-    (preset,) = json.loads(fatbench("run", "--preset", "wong2020-fgsm-rs", "--dry-run").out)
-    (flagged,) = json.loads(fatbench("run", "--preset", "wong2020-fgsm-rs", "--time-budget", "2m", "--dry-run").out)
+    (plain,) = map(flattened, json.loads(fatbench("run", "-m", "fgsm-rs", "-d", "cifar10", "--dry-run").out))
+    (preset,) = map(flattened, json.loads(fatbench("run", "--preset", "wong2020-fgsm-rs", "--dry-run").out))
+    (flagged,) = map(
+        flattened, json.loads(fatbench("run", "--preset", "wong2020-fgsm-rs", "--time-budget", "2m", "--dry-run").out)
+    )
     assert (plain["model"], preset["model"]) == ("resnet18", "preact-resnet18")
     assert (preset["method"], preset["epochs"], preset["dataset"]) == ("fgsm-rs", 15, "cifar10")
     assert (flagged["epochs"], flagged["train_seconds"]) == (None, 120.0)
-    (data,) = json.loads(fatbench("run", "-m", "fgsm-rs", "--preset", "cifar10", "--dry-run").out)
+    (data,) = map(flattened, json.loads(fatbench("run", "-m", "fgsm-rs", "--preset", "cifar10", "--dry-run").out))
     assert data["dataset"] == "cifar10"
     assert preset["evaluations"] == {"clean": None, "pgd-50-10": None, "autoattack": 1000}
 
@@ -114,7 +117,7 @@ def test_every_preset_resolves_and_says_what_it_is(fatbench: Fatbench, name: str
 
 def test_eval_samples(fatbench: Fatbench) -> None:
     def samples(*flags: str) -> object:
-        return json.loads(fatbench("run", "-m", "fgsm", *flags, "--dry-run").out)[0]["evaluations"]
+        return json.loads(fatbench("run", "-m", "fgsm", *flags, "--dry-run").out)[0]["eval"]["evaluations"]
 
     assert samples() == {"clean": None, "pgd-20": None, "autoattack": 200}
     assert samples("--eval-samples", "all") == {"clean": None, "pgd-20": None, "autoattack": None}

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import Toggle, flattened
 from fatbench.record import load
 from tests.cli.conftest import TINY, Said
 
@@ -18,7 +18,7 @@ USAGE, INVALID, LACKS = 2, 4, 6
 
 def resolved(said: Said) -> dict[str, object]:
     (spec,) = json.loads(said.out)
-    return spec
+    return flattened(spec)
 
 
 def test_a_run_says_how_it_was_executed(fatbench: Fatbench, tmp_path: object) -> None:
@@ -31,12 +31,12 @@ def test_a_run_says_how_it_was_executed(fatbench: Fatbench, tmp_path: object) ->
     assert on == {"channels-last", "shadow", "fused-sgd"}
     assert set(engine["in_force"]) == {*get_args(Toggle), "compile"}
     assert engine["notes"] == {"graph": "CUDA graphs need a GPU"}
-    assert (record["spec"]["engine"], record["spec"]["without"]) == ("fast", ["fold"])
+    assert (record["spec"]["train"]["engine"], record["spec"]["train"]["without"]) == ("fast", ["fold"])
 
 
 def test_the_reference_engine_is_the_default_on_a_cpu_and_says_so(fatbench: Fatbench) -> None:
     (record,) = json.loads(fatbench(*RUN, "--device", "cpu", "--json").out)
-    assert (record["spec"]["engine"], record["spec"]["precision"]) == ("reference", "fp32")
+    assert (record["spec"]["train"]["engine"], record["spec"]["train"]["precision"]) == ("reference", "fp32")
     assert record["engine"] == {
         "name": "reference",
         "precision": "fp32",

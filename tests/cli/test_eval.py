@@ -15,6 +15,7 @@ from fatbench import runner
 from fatbench.config.request import Request
 from fatbench.config.resolve import resolve
 from fatbench.errors import ResourceError
+from fatbench.evaluation.autoattack import run as autoattack
 from fatbench.evaluation.autoattack.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Record, load
@@ -123,7 +124,7 @@ def test_a_checkpoint_of_a_run_gives_the_runs_own_scores_image_by_image(
     (written,) = Path("results").glob("*.json")
     found = load(written)
     assert json.loads(said.out)[0]["id"] == found.id == written.stem
-    assert (found.spec.method, found.spec.training.epochs, found.spec.eps) == ("external", 0, run.spec.eps)
+    assert (found.spec.method, found.spec.train, found.spec.eps) == ("external", None, run.spec.eps)
     assert found.method.sha256 == found.spec.checkpoint
     assert found.parameters == run.parameters
     counts = [{name: (s.correct, s.total, s.survivors) for name, s in one.scores.items()} for one in (run, found)]
@@ -317,9 +318,9 @@ def test_an_autoattack_that_was_killed_goes_on_from_where_it_was(
         return course
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_checkpoint", save_and_die)
+        patch.setattr(autoattack, "save_checkpoint", save_and_die)
         assert fatbench(*command).code == INTERRUPTED
-    monkeypatch.setattr(run, "load_checkpoint", load_and_tell)
+    monkeypatch.setattr(autoattack, "load_checkpoint", load_and_tell)
     assert fatbench(*command).code == 0
     assert len(resumed) == 1
     (written,) = Path("results").glob("*.json")

@@ -134,7 +134,7 @@ def test_no_command_shows_the_help_and_nothing_else(fatbench: Fatbench) -> None:
             "bad.json is not a fatbench record: it has no 'schema' and 'spec'",
         ),
         ("[1, 2]", "bad.json is not a fatbench record"),
-        ('{"schema": 99, "spec": {}}', "bad.json has schema 99; this fatbench reads up to 3: upgrade fatbench"),
+        ('{"schema": 99, "spec": {}}', "bad.json has schema 99; this fatbench reads up to 4: upgrade fatbench"),
         ('{"schema": 1, "spec": {}}', "bad.json is not a valid record: "),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from fatbench import methods
 from fatbench.config import presets
+from fatbench.config.spec import flattened
 from tests.cli.conftest import Said
 
 Fatbench = Callable[..., Said]
@@ -44,8 +45,7 @@ hyper = { weight = 3.0 }
 
 def specs(said: Said) -> list[dict[str, Any]]:
     assert said.code == 0, said.err
-    found: list[dict[str, Any]] = json.loads(said.out)
-    return found
+    return [flattened(spec) for spec in json.loads(said.out)]
 
 
 def test_official_gives_each_method_its_own(fatbench: Fatbench) -> None:
@@ -201,4 +201,4 @@ def test_what_is_set_for_one_method_stands_above_what_is_set_for_all(
 ) -> None:
     settings = [word for text in order for word in ("--set", text)]
     said = fatbench("run", "-m", "trades", "-m", "bs-trades", *settings, "--dry-run")
-    assert [spec["hyper"]["beta"] for spec in json.loads(said.out)] == [2.0, 1.0]
+    assert [spec["hyper"]["beta"] for spec in specs(said)] == [2.0, 1.0]

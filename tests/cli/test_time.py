@@ -38,12 +38,12 @@ def test_json_is_all_that_stdout_gets(fatbench: Fatbench, flags: tuple[str, ...]
     told = json.loads(said.out)
     standard, trades = told["methods"]
     assert told["environment"]["cpu_threads"] == 1
-    assert trades["spec"]["hyper"]["steps"] == 2
+    assert trades["spec"]["train"]["hyper"]["steps"] == 2
     assert sum(trades["passes"].values()) == 11
     assert len(trades["seconds_per_update"]) == 2
     assert trades["estimate"]["low"] <= trades["estimate"]["median"] <= trades["estimate"]["high"]
     assert standard["ratio_to_first"]["median"] == 1.0
-    assert {"fast", "fold"} <= {trades["spec"]["engine"], *trades["spec"]["without"]} or not flags
+    assert {"fast", "fold"} <= {trades["spec"]["train"]["engine"], *trades["spec"]["train"]["without"]} or not flags
 
 
 def test_a_method_and_a_model_of_her_own(fatbench: Fatbench, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fatbench.config.spec import flattened
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
@@ -14,7 +15,7 @@ USAGE, INVALID = 2, 4
 
 def _resolved(said: Said) -> dict[str, object]:
     (spec,) = json.loads(said.out)
-    return spec
+    return flattened(spec)
 
 
 def test_an_evaluation_says_on_how_many_images_or_how_precisely(fatbench: Fatbench) -> None:

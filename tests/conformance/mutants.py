@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from fatbench.ops import evaluating, input_gradient
 seen = []
 """
-BODY = '''
+BODY = '''PASSES = {"forward": "steps + 1", "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+
 def mutant(model, batch, ctx, *, alpha: float = 1.0, steps: int = 1):
     """A method that keeps the contract (Nobody, NOWHERE 2020).
 
@@ -18,7 +19,6 @@ def mutant(model, batch, ctx, *, alpha: float = 1.0, steps: int = 1):
         alpha: step size, in units of eps.
         steps: forwards of the attack.
 
-    Passes: steps + 1 forwards, 2 backwards to inputs, 1 to weights; two batch-norm updates.
     Differences: none.
     """
     x, y, ids = batch
@@ -67,9 +67,9 @@ MUTANTS = [
     ("batch", (BEFORE, "    y.fill_(0)\n"), "it changes batch.y in place"),
     ("batch", (AFTER, "    x.requires_grad_()\n"), "it makes batch.x require gradients"),
     ("passes", (BEFORE, "    with torch.no_grad(): model(x)\n"),
-     "counted 3 forward, 2 to inputs, 1 to weights; the docstring"),
-    ("passes", ("steps + 1 forwards", "a few forwards"), "not declared in a form that can be checked"),
-    ("batch norm", ("two batch-norm", "3 batch-norm"), "counted 2 per optimiser step; the docstring's Passes say 3"),
+     "counted 3 forward, 2 to inputs, 1 to weights; PASSES says"),
+    ("passes", ('"steps + 1"', '"a few"'), "not declared, as PASSES"),
+    ("batch norm", ('updates": 2', 'updates": 3'), "counted 2 per optimiser step; PASSES says 3"),
     ("batch norm", (BEFORE, "    with torch.no_grad(): model(x)\n"), "counted 3 per optimiser step"),
     ("same seed", (BETWEEN, "    loss = loss * random.SystemRandom().random()\n"),
      "with the same seed 'model "),

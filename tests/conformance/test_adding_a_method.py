@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+
 
 def half_way(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 0.5) -> Losses:
     """Half-way FGSM: one step of half the length (Nobody, NOWHERE 2026).
@@ -27,7 +29,6 @@ def half_way(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 0.5
     Args:
         alpha: step size, in units of eps.
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; 2 batch-norm updates.
     Differences: none.
     """
     x, y, _ = batch

@@ -63,7 +63,7 @@ def test_it_is_listed_shown_checked_and_run_like_any_other(fatbench: Fatbench, i
         "source": source,
     }
     assert found["spec"]["method"] == "strange-at"
-    assert found["spec"]["method_source"] == sha256
+    assert found["spec"]["train"]["method_source"] == sha256
 
 
 def test_listing_does_not_run_it(fatbench: Fatbench, install: Install) -> None:

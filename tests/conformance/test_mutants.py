@@ -121,11 +121,11 @@ def test_an_attack_that_never_ends_is_given_up(write: Write) -> None:
 
 
 def test_ones_own_file_need_not_be_a_card(write: Write) -> None:
-    report = checking.check(write(("    Passes: steps + 1 forwards, ", "    ")))
+    report = checking.check(write(("    Differences: none.", ""), ("PASSES = ", "passes = ")))
     assert not report.failed
     found = {finding.check: finding for finding in report.findings}
     assert found["passes"].status == found["batch norm"].status == found["docstring"].status == "unknown"
-    assert "counted 2 forward, 2 to inputs, 1 to weights; not declared in a form" in found["passes"].detail
+    assert "counted 2 forward, 2 to inputs, 1 to weights; not declared, as PASSES" in found["passes"].detail
 
 
 def test_a_fault_in_one_norm_names_it(write: Write) -> None:

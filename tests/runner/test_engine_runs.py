@@ -191,18 +191,18 @@ def test_every_second_before_training_belongs_to_a_phase_and_none_of_it_to_train
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Making the fast model (tracing, copying weights, timing stems) is no training, nor is it for free."""
-    from fatbench.runner import context
+    from fatbench.runner import setup
     from fatbench.training import clock
 
     now = [0.0]
 
-    class Slow(context.FastModel):
+    class Slow(setup.FastModel):
         def __init__(self, *args: object, **options: object) -> None:
             super().__init__(*args, **options)  # type: ignore[arg-type]
             now[0] += 100.0
 
-    monkeypatch.setattr(context, "FastModel", Slow)
-    monkeypatch.setattr(context, "Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
+    monkeypatch.setattr(setup, "FastModel", Slow)
+    monkeypatch.setattr(setup, "Clock", lambda device: clock.Clock(device, now=lambda: now[0]))
     record = run(make_spec("standard", engine="fast", evaluate=[]), output=tmp_path)
     assert (record.timing.warmup + record.timing.setup, record.timing.train) == (100.0, 0.0)
 

@@ -203,7 +203,7 @@ def test_records_of_other_specs(
     """Whoever can write a record can give it the name that its spec has, and its state's folder too."""
     folder, spec, _ = unfinished
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    other, results = spec.model_copy(update=SPECS[name]), tmp_path / "results"
+    other, results = spec.replace(**SPECS[name]), tmp_path / "results"
     run_id = other.id if consistent else spec.id
     found = load(results / f"{spec.id}.json").model_copy(update={"spec": other, "id": run_id})
     (results / f"{spec.id}.json").unlink()

@@ -4,6 +4,9 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
+# What an optimiser step costs: passes per image, and updates of batch norm; hyper-parameters may be in it: "steps + 1"
+PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+
 # What is not the rule is declared here, in capitals, each with its reason. Leave out what does not hold:
 #   NORMS = ("linf", "l2")           the norms it is defined in; without, linf
 #   REACH = 2.0                      it trains on images up to so many eps away
@@ -22,7 +25,6 @@ def my_idea(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25
     Args:
         alpha: step size, in units of eps.
 
-    Passes: 2 forwards, 2 backwards to inputs, 1 to weights; 2 batch-norm updates.
     Differences: none. Say here where it differs from its authors' code, and why.
     """
     x, y, _ = batch  # images in [0, 1], labels, and rows of the training set

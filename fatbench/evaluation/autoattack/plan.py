@@ -13,7 +13,7 @@ from fatbench.evaluation.autoattack.attackers import Attacker, Exact, Fast
 from fatbench.evaluation.autoattack.checkpoint import fingerprint
 from fatbench.evaluation.autoattack.memory import enlarged_batch_size
 from fatbench.evaluation.autoattack.parts import parts_for
-from fatbench.evaluation.autoattack.verified_surrogate import trusted_surrogate
+from fatbench.evaluation.autoattack.surrogate import trusted_surrogate
 from fatbench.evaluation.microbatch import Logits, MicroBatch, MicroBatched
 from fatbench.models.classifier import Classifier
 from fatbench.record import Fact

@@ -1,4 +1,4 @@
-"""The model's stand-in: the same function up to rounding, in the arithmetic that the machine is fastest at."""
+"""The model's surrogate: the same function up to rounding, in the arithmetic that the machine is fastest at."""
 
 import copy
 from contextlib import AbstractContextManager
@@ -7,15 +7,21 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fatbench.environment import is_out_of_memory
+from fatbench.errors import one_line
 from fatbench.evaluation.eval_mode import float32_arithmetic
 from fatbench.models.classifier import Classifier
+from fatbench.models.equivalence import Slack, answers, difference
 from fatbench.models.folding import fold_batch_norms, has_hooks
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
+# How far answers may be from the model's. ResNet-18 in bf16 is at 0.007 (logits) and 0.02 (gradients) at most; a ReLU
+# that turns changes a gradient, not a logit.
+_SLACK: dict[Arithmetic, Slack] = {"bf16": Slack(0.03, 0.2), "tf32": Slack(0.01, 0.1), "fp32": Slack(0.001, 0.02)}
 
 
 class SurrogateKind(NamedTuple):
-    """How a stand-in computes."""
+    """How a surrogate computes."""
 
     arithmetic: Arithmetic
     folded: bool  # batch norms into convolutions
@@ -55,18 +61,41 @@ class Surrogate(nn.Module):
         return logits.float()
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """Allow TensorFloat-32 inside if it is this stand-in's way; then as before."""
+        """Allow TensorFloat-32 inside if it is this surrogate's way; then as before."""
         return float32_arithmetic("tf32" if self.kind.arithmetic == "tf32" else "ieee")
 
 
 def surrogate_kinds(device: torch.device) -> list[SurrogateKind]:
-    """Return how a stand-in may compute on the device, the fastest first."""
+    """Return how a surrogate may compute on the device, the fastest first."""
     kinds: list[Arithmetic] = ["fp32"]
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         kinds = ["bf16", "tf32"]  # the same GPUs have both
     if device.type == "cpu" and _cpu_has_bf16():
         kinds = ["bf16", "fp32"]
     return [SurrogateKind(kind, folded) for kind in kinds for folded in (True, False)]
+
+
+def trusted_surrogate(classifier: Classifier, x: Tensor) -> tuple[Surrogate | None, str]:
+    """Return the fastest surrogate that answers as the classifier does on the images x (B, C, H, W); or None, and why.
+
+    Raises:
+        torch.OutOfMemoryError, RuntimeError, MemoryError: memory does not suffice for so many images.
+    """
+    truth, why_not = answers(classifier, x), ""
+    for kind in surrogate_kinds(x.device):
+        try:
+            surrogate = Surrogate(classifier, kind)
+            with surrogate.arithmetic():
+                found = answers(surrogate, x)
+        except Exception as error:  # a user's network may not be copied, or fail on bfloat16, in any way
+            if is_out_of_memory(error):
+                raise
+            why_not = one_line(f"a copy of it fails ({type(error).__name__}: {error})")
+            continue
+        if not difference(found, truth, _SLACK[kind.arithmetic]):
+            return surrogate, ""
+        why_not = f"a copy of it answers otherwise in {kind}"
+    return None, why_not
 
 
 def _cpu_has_bf16() -> bool:

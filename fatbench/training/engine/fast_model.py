@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from fatbench.config.spec import Toggle
 from fatbench.models.classifier import Classifier
+from fatbench.models.equivalence import Answer, objection
 from fatbench.ops import weights_constant
 from fatbench.training.engine.bf16_shadow import ShadowedNet, places
-from fatbench.training.engine.equivalence import Answer, objection
 from fatbench.training.engine.folded import CannotFoldError, FoldedNet
 
 _TRIED_ON = 8  # images

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fatbench.ops import evaluating
+from fatbench.models.folding import Affine, affine, foldable, folded, layer_of, trace
 from fatbench.training.engine.stem import widened
 
 
@@ -35,8 +35,8 @@ class FoldedNet:
         Raises:
             CannotFreezeError: it cannot be traced, or has parameters in layers unknown here.
         """
-        graph, modules = _trace(net)
-        pairs = _foldable(graph, modules)
+        graph, modules = _checked_graph(net)
+        pairs = foldable(graph, modules)
         self.folded = len(pairs)
         layers: dict[str, nn.Module] = {}
         for target in dict.fromkeys(_called(graph)):
@@ -78,14 +78,10 @@ class FoldedNet:
     @torch.no_grad()
     def _refresh(self) -> None:
         norms = [layer.norm for layer in self._layers if layer.norm is not None]
-        affine = dict(zip(norms, _affine(norms), strict=True))
-        fresh = [layer.computed(affine.get(layer.norm)) for layer in self._layers]  # type: ignore[arg-type]
+        maps = dict(zip(norms, affine(norms), strict=True))
+        fresh = [layer.computed(maps.get(layer.norm)) for layer in self._layers]  # type: ignore[arg-type]
         copies = [copy for layer in self._layers for copy in (layer.weight, layer.bias) if copy is not None]
         torch._foreach_copy_(copies, [tensor for pair in fresh for tensor in pair if tensor is not None])
-
-
-Affine = tuple[Tensor, Tensor]
-"""Scale and shift, (C,) each: what batch norm comes to in eval mode."""
 
 
 class _Copy(nn.Module):
@@ -108,18 +104,14 @@ class _Copy(nn.Module):
     @torch.no_grad()
     def allocate(self, dtype: torch.dtype) -> None:
         """Make room for copies of type `dtype`."""
-        affine = None if self.norm is None else _affine([self.norm])[0]
-        for name, like in zip(("weight", "bias"), self.computed(affine), strict=True):
+        by = None if self.norm is None else affine([self.norm])[0]
+        for name, like in zip(("weight", "bias"), self.computed(by), strict=True):
             room = None if like is None else torch.empty_like(like, dtype=dtype, requires_grad=False)
             self.register_buffer(name, room, persistent=False)
 
-    def computed(self, affine: Affine | None) -> tuple[Tensor, Tensor | None]:
-        """The weight and bias that the source has now, in its own precision; `affine` is the folded batch norm's."""
-        source, _ = self._hidden
-        weight, bias = source.weight, source.bias
-        if affine is not None:
-            scale, shift = affine
-            weight, bias = weight * scale.view(-1, 1, 1, 1), shift if bias is None else bias * scale + shift
+    def computed(self, by: Affine | None) -> tuple[Tensor, Tensor | None]:
+        """The weight and bias that the source has now, in its own precision; `by` is the folded batch norm's."""
+        weight, bias = folded(self._hidden[0], by)
         return F.pad(weight, (0, 0, 0, 0, 0, self.padded)) if self.padded else weight, bias
 
 
@@ -162,11 +154,10 @@ class _Norm(nn.Module):
         return F.batch_norm(x, source.running_mean, source.running_var, weight, bias, False, 0.0, source.eps)
 
 
-def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
+def _checked_graph(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     """Return the graph that `net` computes in eval mode, and its modules by name."""
     try:
-        with evaluating(net):
-            graph = fx.Tracer().trace(net)
+        graph = trace(net)
     except Exception as error:  # a stranger's forward may do anything
         raise CannotFoldError(f"its forward cannot be traced ({type(error).__name__})") from None
     modules = dict(net.named_modules())
@@ -176,7 +167,7 @@ def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     for node in graph.nodes:
         if node.op == "get_attr":
             raise CannotFoldError(f"it uses '{node.target}' outside a layer")
-        module = _layer(node, modules)
+        module = layer_of(node, modules)
         if module is None:
             continue
         known = type(module) in (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
@@ -192,52 +183,16 @@ def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     return graph, modules
 
 
-def _foldable(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx.Node]:
-    """Return the convolutions whose only reader is a batch norm, with it; each called once."""
-    calls = [node.target for node in graph.nodes if node.op == "call_module"]
-    pairs = {}
-    for node in graph.nodes:
-        if isinstance(_layer(node, modules), nn.BatchNorm2d):
-            (before,) = node.all_input_nodes
-            once = calls.count(before.target) == 1 and calls.count(node.target) == 1 and len(before.users) == 1
-            if isinstance(_layer(before, modules), nn.Conv2d) and once:
-                pairs[before] = node
-    return pairs
-
-
-def _affine(norms: list[nn.BatchNorm2d]) -> list[Affine]:
-    """Return what each of the batch norms comes to in eval mode; few kernels for all, since they are so small."""
-    if not norms:
-        return []
-    means, variances = ([getattr(norm, name) for norm in norms] for name in ("running_mean", "running_var"))
-    scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
-    torch._foreach_rsqrt_(scales)
-    weights: list[Tensor] = [
-        torch.ones_like(scale) if norm.weight is None else norm.weight
-        for norm, scale in zip(norms, scales, strict=True)
-    ]
-    torch._foreach_mul_(scales, weights)
-    biases: list[Tensor] = [
-        torch.zeros_like(scale) if norm.bias is None else norm.bias for norm, scale in zip(norms, scales, strict=True)
-    ]
-    shifts = torch._foreach_sub(biases, list(torch._foreach_mul(means, scales)))
-    return list(zip(scales, shifts, strict=True))
-
-
 def _constant(source: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return what stands for the layer `source` in a frozen network."""
     if isinstance(source, nn.Conv2d):
         return _Convolution(source, dtype)
     if isinstance(source, nn.Linear):
         return _Linear(source, dtype)
-    # Anything else has no parameters, as _trace has seen; but it has a mode, which is not to be shared.
+    # Anything else has no parameters, as _checked_graph has seen; but it has a mode, which is not to be shared.
     return _Norm(source) if isinstance(source, nn.BatchNorm2d) else copy.deepcopy(source)
 
 
 def _called(graph: fx.Graph) -> list[str]:
     """Return the names of the layers in the order of their calls."""
     return [str(node.target) for node in graph.nodes if node.op == "call_module"]
-
-
-def _layer(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
-    return modules[str(node.target)] if node.op == "call_module" else None

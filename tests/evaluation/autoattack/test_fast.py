@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from benchmarks.shortened import shortened
 from fatbench import models
-from fatbench.evaluation.autoattack import verified_surrogate
+from fatbench.evaluation.autoattack import surrogate as surrogate_module
 from fatbench.evaluation.autoattack.adapter import Adapter
 from fatbench.evaluation.autoattack.attackers import Exact, Fast
 from fatbench.evaluation.autoattack.memory import enlarged_batch_size, largest_batch
-from fatbench.evaluation.autoattack.surrogate import Surrogate, SurrogateKind, surrogate_kinds
-from fatbench.evaluation.autoattack.verified_surrogate import trusted_surrogate
+from fatbench.evaluation.autoattack.surrogate import Surrogate, SurrogateKind, surrogate_kinds, trusted_surrogate
 from fatbench.evaluation.eval_mode import eval_mode
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.models.classifier import Classifier
@@ -102,7 +101,7 @@ def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
 
 def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = fitted(4, images=6)
-    monkeypatch.setattr(verified_surrogate, "Surrogate", Disagreeing)
+    monkeypatch.setattr(surrogate_module, "Surrogate", Disagreeing)
     with eval_mode(subject.model):
         found, why_not = trusted_surrogate(subject.model, subject.x)
     assert found is None
@@ -120,7 +119,7 @@ def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(mo
             return super().forward(x)
 
     subject = fitted(4, images=6)
-    monkeypatch.setattr(verified_surrogate, "Surrogate", Hungry)
+    monkeypatch.setattr(surrogate_module, "Surrogate", Hungry)
     with shortened(0.01):
         eval_result = subject.evaluate(batch_size=6, engine="fast")
     assert tried[:2] == [6, 3]

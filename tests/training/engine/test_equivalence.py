@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from fatbench import models
 from fatbench.models.classifier import Classifier
-from fatbench.training.engine.equivalence import objection
+from fatbench.models.equivalence import objection
 from fatbench.training.engine.fast_model import FastModel
 
 from . import MEAN, STD, classifier
