@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from fatbench.cli import options
-from fatbench.cli.checkpoint_metadata import known_settings, sha256_of
 from fatbench.cli.console import json_list, make_console, say
 from fatbench.cli.options import option, takes_settings
 from fatbench.cli.resume_hint import report_interrupted
@@ -22,7 +21,8 @@ from fatbench.config.parsing import parse_normalization
 from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
 from fatbench.config.resolve import resolve_evaluation, usage
 from fatbench.config.spec import RunSpec
-from fatbench.errors import InvalidRunError, UsageError
+from fatbench.errors import InvalidRunError
+from fatbench.models.checkpoint_metadata import known_settings, merged_settings, sha256_of
 from fatbench.record import Record
 from fatbench.report.validity import reasons_to_distrust
 
@@ -60,7 +60,7 @@ def evaluate(
         "checkpoint": sha256_of(checkpoint),
         "normalize": None if normalize is None else usage(parse_normalization, normalize),
     }
-    given = _merged(
+    given = merged_settings(
         known_settings(checkpoint), settings | options.evaluation_names(evaluations, none=False), checkpoint
     )
     resolve_evaluation(given, eval_samples, "cpu", **weights)  # answers a user's mistake before torch is imported
@@ -82,17 +82,6 @@ def evaluate(
     else:
         print_result(make_console(), result, output / f"{result.id}.json")
     raise typer.Exit(_print_reasons(result) if strict else 0)
-
-
-def _merged(known: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """What the checkpoint tells, changed by what the user says."""
-    if given.get("norm", known.get("norm")) != known.get("norm"):
-        known.pop("eps", None)  # a radius means little in another norm
-    settings = known | given
-    for name in ("model", "dataset"):
-        if name not in settings:
-            raise UsageError(f"which {name}? {checkpoint} does not tell: give --{name}")
-    return settings
 
 
 def _score(spec: RunSpec, checkpoint: Path, how: RunOptions, *, quiet: bool) -> Record:

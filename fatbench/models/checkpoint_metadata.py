@@ -46,6 +46,21 @@ def known_settings(checkpoint: Path) -> dict[str, Any]:
     return known | ({"model": spec.model} if spec.model in models.names() else {})
 
 
+def merged_settings(known: dict[str, Any], given: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Return what the checkpoint tells, changed by what the user says.
+
+    Raises:
+        UsageError: neither says which model, or which dataset.
+    """
+    if given.get("norm", known.get("norm")) != known.get("norm"):
+        known.pop("eps", None)  # a radius means little in another norm
+    settings = known | given
+    for name in ("model", "dataset"):
+        if name not in settings:
+            raise UsageError(f"which {name}? {checkpoint} does not tell: give --{name}")
+    return settings
+
+
 def _record_beside(checkpoint: Path) -> Record | None:
     """The record at ID.json whose artefact the file ID/NAME is."""
     folder = checkpoint.absolute().parent
