@@ -1,11 +1,11 @@
-"""Asking a run to leave off, which it does where nothing is lost."""
+"""Cooperative cancellation: a run stops between two batches, where nothing is lost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to leave off, and has: its state is kept."""
+    """The run was cancelled and has stopped; its checkpoint is kept."""
 
 
 class CancelToken:

@@ -24,7 +24,7 @@ def one_line(text: str) -> str:
 class FatbenchError(Exception):
     """A failure that the user can mend; the command line prints its message and exits with `exit_code`.
 
-    Messages quote what strangers wrote, so they are made one printable line here, once.
+    Messages quote untrusted input, so they are made one printable line here, once.
     """
 
     exit_code = 1
@@ -52,7 +52,7 @@ class ResourceError(FatbenchError):
 
 
 class WriteError(ResourceError):
-    """A place cannot be written. Another folder is the remedy, unless there is something in this one to go on with."""
+    """A place cannot be written. Another folder is the remedy, unless there is a run to resume in this one."""
 
     def __init__(self, place: Path, error: OSError) -> None:
         self.problem = f"cannot write {place}: {error.strerror or error}"

@@ -81,8 +81,8 @@ class AttackReplay:
         """Take note first; `replay` makes an end of that.
 
         Args:
-            dice: returns the state of the random generators, from which the objective may have drawn.
-            throw: puts them into such a state.
+            get_state: returns the state of the random generators, from which the objective may have drawn.
+            set_state: restores such a state.
         """
         self._get_state, self._set_state = get_state, set_state
         self._found: deque[tuple[Any, Any]] = deque()

@@ -1,4 +1,4 @@
-"""The state of every random generator, as tensors: whatever draws goes on as if it had never been stopped."""
+"""Random generators: seeding, isolation, and the state of all of them as tensors, saved and restored."""
 
 import random
 

@@ -42,7 +42,7 @@ def check_method(
     if not names:
         raise UsageError("which method? Give names, paths of .py files, or --all")
     for described in map(methods.describe, names):
-        _ = described.reach, described.norms  # a mistake in them is told before torch is imported
+        _ = described.reach, described.norms  # reports a mistake in them before torch is imported
     reports = _look(names)
     if json_:
         typer.echo(json.dumps([_as_dict(report) for report in reports], indent=1))

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, a line per epoch elsewhere."""
+"""Progress of a run: a live line on a terminal, a line per epoch elsewhere."""
 
 from types import TracebackType
 from typing import Self
@@ -46,7 +46,7 @@ class ProgressObserver(Observer):
         self._progress.stop()
 
     def stage(self, name: str) -> None:
-        """A new stage has begun: the bar starts anew."""
+        """A new stage has begun: the bar restarts."""
         self._update(name, None, 0.0, "")
         if self._lines:
             self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
@@ -66,7 +66,7 @@ class ProgressObserver(Observer):
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
         self._console.print(
-            f"fatbench: trained already ({record.created}), scored now; `fatbench run ... --force` trains it again",
+            f"fatbench: already trained ({record.created}), scoring now; `fatbench run ... --force` trains it again",
             highlight=False,
             soft_wrap=True,
         )

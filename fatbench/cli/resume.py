@@ -23,7 +23,7 @@ from fatbench.record import Record
 from fatbench.record.paths import has_checkpoint, record_path, replacement_path, run_of_path, unfinished_runs
 
 _LISTED = 5
-_ANEW = "`fatbench run ... --force` begins it again"
+_ANEW = "`fatbench run ... --force` starts it again"
 
 
 def resume(
@@ -54,7 +54,7 @@ def resume(
     folder, run_id = find_run(run, output)
     found, replaces = unfinished(folder, run_id)
     if found.spec.train is None:
-        raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` goes on with it")
+        raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` resumes it")
     if found.finished and not replaces:
         raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
     _check_code(found, named)
@@ -79,14 +79,14 @@ def _check_code(found: Record, named: dict[str, str | None]) -> None:
     for flag, name in named.items():
         meant = getattr(found.spec, flag.removeprefix("--"))
         if name is not None and Path(name) != Path(meant):
-            raise UsageError(f"cannot go on with {found.id}: it is of {flag} {meant:.100}, not {name:.100}")
+            raise UsageError(f"cannot resume {found.id}: it is of {flag} {meant:.100}, not {name:.100}")
     missing = [f"{flag} {shlex.quote(name)}" for flag, name in own.items() if named[flag] is None]
     if missing:
         raise UsageError(f"{found.id} runs code that its record names: if it is yours, add {' '.join(missing)}")
     for flag, name in own.items():
         field = f"{flag.removeprefix('--')}_source"
         if own_source(name) != found.spec.flat()[field]:
-            raise UsageError(f"cannot go on with {found.id}: the source of {name} is not what it was")
+            raise UsageError(f"cannot resume {found.id}: the source of {name} is not what it was")
 
 
 def find_run(run: str, output: Path | None) -> tuple[Path, str]:
@@ -129,7 +129,9 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
             f"{stored} is the record of {found.id}: it and its name do not belong together; give it its own name again"
         )
     if not found.finished and found.spec.id != run_id:
-        remedy = "remove it, and its state tells how the run was begun" if has_checkpoint(folder, run_id) else _ANEW
+        remedy = (
+            "remove it, and its checkpoint holds the settings of the run" if has_checkpoint(folder, run_id) else _ANEW
+        )
         raise UsageError(f"{stored} was edited: its settings and its name do not belong together; {remedy}")
     return found, replaces
 
@@ -148,17 +150,17 @@ def _record(path: Path, folder: Path, run_id: str) -> Record:
         if path_exists(path) and not path.is_file():
             raise
         if not has_checkpoint(folder, run_id):
-            raise UsageError(f"{error}; there is no state to go on from: {_ANEW}") from None
+            raise UsageError(f"{error}; there is no checkpoint to resume from: {_ANEW}") from None
         from fatbench.runner.resume import record_in_checkpoint
 
         found = record_in_checkpoint(folder, run_id, replacing=path == replacement_path(folder, run_id))
         if found is None:
-            raise UsageError(f"{error}; nor can its state: {_ANEW}") from None
+            raise UsageError(f"{error}; nor can its checkpoint: {_ANEW}") from None
         return found
 
 
 def _no_run(folder: Path, run_id: str) -> str:
-    """Say that there is no such run, and which there are that could be gone on with, the likeliest first."""
+    """Say that there is no such run, and which ones could be resumed, the closest names first."""
     if not is_directory(folder):
         return f"no run '{run_id}': {folder} {'is a file, not a folder' if path_exists(folder) else 'does not exist'}"
     unfinished = unfinished_runs(folder)

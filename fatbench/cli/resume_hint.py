@@ -1,4 +1,4 @@
-"""How a run that was left off is gone on with, in the words of the command line."""
+"""What to say about an interrupted or failed run: the command that resumes it."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,7 @@ from fatbench.io.safe_read import path_exists
 from fatbench.record import Record
 from fatbench.record.paths import has_checkpoint, record_path, replacement_path
 
-_LONGEST = 300  # letters of what went wrong, so that the remedy has room in the line
+_LONGEST = 300  # characters of what went wrong: the remedy must fit into the line too
 
 
 def own_code(spec: RunSpec) -> dict[str, str]:
@@ -24,7 +24,7 @@ def own_code(spec: RunSpec) -> dict[str, str]:
 
 
 def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) -> str:
-    """Return the whole command that goes on with the run, as a shell reads it."""
+    """Return the whole command that resumes the run, quoted for a shell."""
     flags = own_code(spec)
     if output != DEFAULT_OUTPUT:
         flags["--output"] = str(output)
@@ -34,12 +34,12 @@ def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) ->
 
 
 def resume_hint(kept: Record, output: Path, data_dir: Path | None = None) -> str | None:
-    """Return the command that goes on with the run of a record; None where it has left nothing to go on with.
+    """Return the command that goes on with the run of a record; None where it has left nothing to resume.
 
     Args:
         kept: the record, of a run that was trained here.
         output: the folder that it lies in.
-        data_dir: where the run found its data, if it was told.
+        data_dir: the run's --data-dir, if it had one.
     """
     if not (kept.budget.spent or has_checkpoint(output, kept.spec.id)):
         return None
@@ -47,7 +47,7 @@ def resume_hint(kept: Record, output: Path, data_dir: Path | None = None) -> str
 
 
 def interruption_hint(spec: RunSpec, how: RunOptions) -> str:
-    """Return what there is of the run `spec` that was interrupted, and how to go on with it.
+    """Return what there is of the interrupted run `spec`, and how to resume it.
 
     Args:
         spec: of the run.
@@ -57,16 +57,16 @@ def interruption_hint(spec: RunSpec, how: RunOptions) -> str:
     if found is None:
         return "the same command starts again"
     path, kept = found
-    earned = f"what was earned is in {path}"
+    earned = f"partial results are in {path}"
     if spec.train is None:
-        what = "starts this run again" if how.force else "goes on with the evaluation"
+        what = "starts this run again" if how.force else "resumes the evaluation"
         return f"{earned}; the same command {what}"
     again = resume_hint(kept, how.output, how.data_dir)
     if again is not None:
-        return f"{earned}; {again} goes on{' with the evaluation' * kept.budget.spent}"
+        return f"{earned}; {again} resumes{' the evaluation' * kept.budget.spent}"
     if kept.steps or kept.history:
         return f"{earned}; the same command starts this run again"
-    return f"{spec.id} has nothing to go on with yet; the same command starts it again"
+    return f"{spec.id} has nothing to resume yet; the same command starts it again"
 
 
 def report_interrupted(spec: RunSpec, how: RunOptions, code: int = INTERRUPTED) -> int:
@@ -76,7 +76,7 @@ def report_interrupted(spec: RunSpec, how: RunOptions, code: int = INTERRUPTED) 
 
 
 def with_resume_hint(error: Exception, spec: RunSpec, how: RunOptions) -> Exception:
-    """Return the error with how to go on once its reason is mended, where the run has left something to go on with."""
+    """Return the error with the command that resumes the run once the cause is fixed, if there is one."""
     found = _unfinished(how.output, spec.id)
     if found is None or not isinstance(error, FatbenchError):
         return error
@@ -85,9 +85,9 @@ def with_resume_hint(error: Exception, spec: RunSpec, how: RunOptions) -> Except
     if again is None:
         return error
     if isinstance(error, WriteError):
-        mended: FatbenchError = FatbenchError(f"{error.problem}; {error.remedy}, then {again} goes on")
+        mended: FatbenchError = FatbenchError(f"{error.problem}; {error.remedy}, then {again} resumes")
     elif kept.status == "failed" and kept.error == str(error):  # else it did not come to run at all
-        mended = FatbenchError(f"{error!s:.{_LONGEST}}; once that is mended, {again} goes on")
+        mended = FatbenchError(f"{error!s:.{_LONGEST}}; once that is fixed, {again} resumes")
     else:
         return error
     mended.exit_code = error.exit_code

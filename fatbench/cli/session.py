@@ -1,4 +1,4 @@
-"""A session: runs one after another, of which none takes the others down; what came of each; the worst exit code."""
+"""Several runs, one after another: one that fails does not stop the others; the exit code is the worst of theirs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def run_all(specs: Sequence[RunSpec], how: RunOptions, *, json: bool, quiet: boo
     """Run every spec, print what came out, and return the worst exit code.
 
     Args:
-        specs: of the runs; after an interruption the rest is not begun.
+        specs: of the runs; after an interruption the rest did not start.
         how: to run them.
         json: print the records, and nothing else, to stdout.
         quiet: no progress.
-        strict: reason to doubt a result is a failure.
+        strict: a reason to distrust a result is a failure.
 
     Raises:
         Exception: the only run there is has failed.
@@ -50,14 +50,14 @@ def run_all(specs: Sequence[RunSpec], how: RunOptions, *, json: bool, quiet: boo
                 summary.failed(spec, mendable)
             if signals.requested and spec is not specs[-1]:  # this run was over, and the rest is not to begin
                 ignore_signals()
-                summary.code = max(summary.code, say("interrupted; the rest is not begun", signals.exit_code))
+                summary.code = max(summary.code, say("interrupted; the rest did not start", signals.exit_code))
                 break
     return summary.in_the_end(resumable=not how.force)
 
 
 def show_stored(result: Record, *, json: bool, strict: bool, output: Path) -> int:
     """Print a result as it is stored, and return the exit code."""
-    say("finished already: nothing to go on with; `fatbench run ... --force` runs it again", 0)
+    say("already finished: nothing to resume; `fatbench run ... --force` runs it again", 0)
     summary = _Summary(make_console(), [result.spec], json=json, strict=strict, output=output)
     summary.result(result)
     return summary.in_the_end()
@@ -101,11 +101,11 @@ class _Summary:
             typer.echo(json_list(self._records))
         elif len(self._records) > 1:
             _print_comparison(self._console, self._records, self._output)
-        ends = [*self._ends, *["not begun"] * (len(self._specs) - len(self._ends))]
+        ends = [*self._ends, *["not started"] * (len(self._specs) - len(self._ends))]
         if len(self._specs) > 1 and set(ends) != {"finished"}:
             _say_ends(self._specs, ends)
-            if resumable and "not begun" in ends:
-                say("the same command with --resume goes on, and does all the rest", 0)
+            if resumable and "not started" in ends:
+                say("the same command with --resume resumes it and runs the rest", 0)
         if self._strict:  # last, where whoever sees the exit code looks for its reason
             _print_findings(self._records)
         return self.code

@@ -26,7 +26,7 @@ from fatbench.report.run import Run
 
 
 def print_result(console: Console, result: Record, path: Path) -> None:
-    """Print the record at `path`; of a run that has not come to its end, how to go on with it."""
+    """Print the record at `path`, and how to resume a run that has not finished."""
     from fatbench.report.render.panel import panel
 
     run = Run(result, path)
@@ -39,14 +39,14 @@ def print_result(console: Console, result: Record, path: Path) -> None:
 
 
 def _what_is_next(result: Record, path: Path) -> str:
-    """Return how to go on with a run that has not come to its end."""
+    """Return how to resume a run that has not finished."""
     if result.spec.train is None:
-        return "goes on by: the same `fatbench eval`"
+        return "resume by: the same `fatbench eval`"
     folder, _ = run_of_path(path)
     again = resume_hint(result, folder)
     if again is None:
-        return "nothing to go on with: the same `fatbench run` starts it again"
-    return f"goes on by: {plain(again, 4096)}"
+        return "nothing to resume: the same `fatbench run` starts it again"
+    return f"resume by: {plain(again, 4096)}"
 
 
 def show(

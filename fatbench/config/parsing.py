@@ -247,7 +247,7 @@ def parse_target(text: str) -> Target:
 
 
 class CheckpointInterval(NamedTuple):
-    """So many epochs, or seconds, between two states; neither: only where a run is asked to leave off."""
+    """Epochs or seconds between two checkpoints; neither: a checkpoint only where the run is cancelled."""
 
     epochs: int | None = None
     seconds: float | None = None

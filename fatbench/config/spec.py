@@ -444,7 +444,7 @@ def flag_of(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """At most 60 characters of what a stranger gave: it may be huge, or nested without end."""
+    """At most 60 characters of an untrusted value: it may be huge, or nested without end."""
     return f"{_REPR.repr(value):.60}"
 
 

@@ -1,1 +1,1 @@
-"""Conformance: what a training method must keep to, looked at in seconds; a file begun for a method to come."""
+"""Conformance: checks of a training method's contract in seconds, and a template for a new method."""

@@ -1,4 +1,4 @@
-"""Subject: the method that is looked at, in one norm."""
+"""Case: the method that is checked, in one norm."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from fatbench.methods import Description, Method, again
 
 @dataclass(frozen=True)
 class Case:
-    """A method, and the norm in which it is looked at."""
+    """A method, and the norm in which it is checked."""
 
     method: Method  # guarded
     norm: str

@@ -90,6 +90,6 @@ def _verdict(look: Check, case: Case) -> Verdict:
 
 @contextmanager
 def _isolated() -> Iterator[None]:
-    """Random numbers that are always the same, and of which nobody else hears."""
+    """A fixed seed inside; the caller's random generators stay as they are."""
     with isolated_rng(_SEED, torch.device("cpu")):
         yield

@@ -1,4 +1,4 @@
-"""Finding: what a look at a method found, in a form for tables and machines. No torch here."""
+"""What the checks of a method found, for tables and machines. No torch here."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -9,7 +9,7 @@ from fatbench.conformance.toy_problem import BATCHES
 
 
 def runs(case: Case) -> Verdict:
-    """It yields losses for every batch, and no end of them for none; by any word that it may be told."""
+    """It yields losses for every batch, and comes to an end, with every value of its choices."""
     numbers = []
     for variant in case.variants():
         ctx, counts = case.problem.context(), dict.fromkeys(range(BATCHES), 0)

@@ -1,4 +1,4 @@
-"""Guard: a method that may do anything, made one that ends and whose faults are told in a line."""
+"""Sandbox: a user's method, made to end, and its errors reported in one line."""
 
 import time
 import traceback
@@ -16,13 +16,13 @@ SECONDS = 20.0
 
 
 class EndlessError(Exception):
-    """A method went on with one batch for so long that it may never end."""
+    """A method has worked on one batch for so long that it may never end."""
 
 
 def sandboxed(method: Method, most: int = MOST_LOSSES, seconds: float = SECONDS) -> Method:
     """Return the method as it is, but for an `EndlessError` where it does not come to the end of a batch.
 
-    It is heard of whenever the method yields or asks the model; a loop that does neither cannot be stopped.
+    Checked whenever the method yields or calls the model; a loop that does neither cannot be stopped.
 
     Args:
         method: anyone's.

@@ -1,4 +1,4 @@
-"""Beginning: a file to start a method from. No torch here."""
+"""Scaffold: a file to start a method from. No torch here."""
 
 import ast
 import importlib.util

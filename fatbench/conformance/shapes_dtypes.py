@@ -1,4 +1,4 @@
-"""Variety: does the method train in other precisions, layouts and sizes than the usual ones."""
+"""Shapes and dtypes: the method trains in other precisions, layouts and sizes too."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,7 +52,7 @@ def channels(case: Case) -> Verdict:
 
 
 def augmented(case: Case) -> Verdict:
-    """With images that are cropped and mirrored, anew in each epoch."""
+    """With images that are cropped and mirrored differently in each epoch."""
     return _tried(case, {"crops and flips": replace(case.problem, pad=1, flip=True)})
 
 

@@ -1,4 +1,4 @@
-"""Leaving alone: modes, weights, gradients and the batch are the trainer's, and a method leaves them as they are."""
+"""Side effects: modes, weights, gradients and the batch are the trainer's, and a method leaves them alone."""
 
 from typing import Any
 

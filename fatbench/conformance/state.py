@@ -1,4 +1,4 @@
-"""Outliving: what may be left of a batch when the next one comes. Nothing but `ctx.buffers`."""
+"""State between batches: nothing but `ctx.buffers`."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def repeats(case: Case) -> Verdict:
 
 
 def resumes(case: Case) -> Verdict:
-    """A training that is stopped and goes on in another process ends as one that was left in peace, bit for bit."""
+    """A training that is resumed in another process is bit-identical to an uninterrupted one."""
     seed_everything(3)
     whole = case.problem.training(case.method)
     whole.step_through_batch()

@@ -1,4 +1,4 @@
-"""Reach: do the images that the model is shown lie in ball and box, or where the method declares."""
+"""Threat bounds: images that the model sees lie in ball and box, or where the method declares."""
 
 from dataclasses import dataclass, field
 
@@ -42,7 +42,7 @@ class _Shown:
 def stays(case: Case) -> Verdict:
     """The model sees nothing beyond ball and box, unless that is declared; and what is declared happens."""
     shown = _Shown()
-    for variant in case.variants():  # whatever it may be told to do by a word
+    for variant in case.variants():  # every value of its choices
         model, ctx = case.problem.model().double(), case.problem.context()
         shown.watch(model)
         for batch, loss in case.losses(model, ctx, variant):

@@ -1,4 +1,4 @@
-"""Stage: the small world in which a method is looked at; a net without kinks, pixels on the walls of the box."""
+"""Toy problem: the small setting in which a method is checked; a smooth net, pixels on the bounds of the box."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class ToyProblem:
-    """The world's sizes; everything in it is the same whenever it is asked for."""
+    """Its sizes; everything in it is deterministic."""
 
     norm: str = "linf"
     channels: int = 1
@@ -58,7 +58,7 @@ class ToyProblem:
         return Context(make_ball(self.norm, EPS[self.norm]), self.num_train, torch.tensor(0), torch.tensor(0.0))
 
     def training(self, method: Method) -> Training:
-        """A training as the reference engine has it, not begun."""
+        """A training as the reference engine has it, not started."""
         model = self.model()
         return Training(
             model=model,

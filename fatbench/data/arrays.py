@@ -1,4 +1,4 @@
-"""What every source of images is brought to, and the one place where strangers' arrays are checked."""
+"""The form that every source of images is brought to, and the one place where untrusted arrays are checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Scoring: every evaluation returns which images survived, and leaves model and random generators as they were."""
+"""Evaluation: each one returns which images survived, and leaves model and random generators as they were."""

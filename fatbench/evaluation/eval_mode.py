@@ -1,4 +1,4 @@
-"""The state in which a model is scored, and how everything is put back afterwards."""
+"""The mode in which a model is evaluated, restored afterwards."""
 
 import random
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def float32_arithmetic(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
 
 @contextmanager
 def isolated_rng(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed every generator with `seed`, and restore all of them afterwards: measuring must not change what follows."""
+    """Seed every generator with `seed`, and restore all of them afterwards: evaluation must not change what follows."""
     python, numpy = random.getstate(), np.random.get_state()
     metal = torch.mps.get_rng_state() if device.type == "mps" else None  # fork_rng does not know it
     # Seeding seeds every GPU, once this process uses one; before, asking for their states would make it do so.

@@ -1,4 +1,4 @@
-"""Sitting: what one evaluation found, image by image, and how sittings on several batches of images become one."""
+"""The result of one evaluation, image by image, and how results on several batches of images become one."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ class EvalProgress(NamedTuple):
 
     done: int  # images that are settled
     total: int
-    part: str = ""  # what is going on
+    part: str = ""  # the attack that runs
     seconds_left: float | None = None  # of that part, as far as one can tell
 
 
@@ -66,7 +66,7 @@ class EvalResult:
 
 
 def concatenated(eval_results: Sequence[EvalResult]) -> EvalResult:
-    """Return one sitting on all the images of several under the same evaluation, in their order."""
+    """Return one result on all the images of several results of the same evaluation, in their order."""
     first = eval_results[0]
     part_seconds: dict[str, float] = defaultdict(float)
     for eval_result in eval_results:
@@ -86,6 +86,6 @@ def concatenated(eval_results: Sequence[EvalResult]) -> EvalResult:
 
 
 def attack_result(part: str, clean: Tensor, standing: Tensor, attack: dict[str, Fact]) -> EvalResult:
-    """Return the sitting of a single attack called `part`, given who was right before it and who after, (n,) each."""
+    """Return the result of a single attack called `part`, given who was right before it and who after, (n,) each."""
     broken_by = torch.where(standing, STANDING, torch.where(clean, 2, 1)).to("cpu", torch.int8)
     return EvalResult(("clean", part), broken_by, attack)

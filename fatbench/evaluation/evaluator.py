@@ -45,8 +45,8 @@ class Evaluator:
         Args:
             name: of the evaluation.
             model: put in eval mode and float32 meanwhile, and left as it was.
-            watch: hears how far the evaluation is.
-            state: where a long evaluation keeps what it has found; if it is there already, the evaluation goes on.
+            watch: called with its progress.
+            state: where a long evaluation keeps what it has found; if it is there already, the evaluation resumes.
 
         Raises:
             InvalidRunError: images or attack leave what the threat model allows.
@@ -144,5 +144,5 @@ class Evaluator:
 
 
 def in_microbatches(look: Callable[[Tensor, Tensor], Tensor]) -> Look:
-    """Return what looks at a batch a portion at a time; what it sees of an image must not depend on the others."""
+    """Return a function that takes a batch in microbatches; an image's outcome must not depend on the others."""
     return lambda x, y, size: in_chunks(size, look, x, y)

@@ -1,4 +1,4 @@
-"""Masked gradients: signs that a model only looks robust because gradients lead attacks nowhere.
+"""Gradient masking: signs that a model only looks robust because gradients lead attacks nowhere.
 
 The signs are those of Athalye, Carlini & Wagner (ICML 2018, section 3.1) and of AutoAttack's own alarms, each with a
 bound that honest models keep. A sign on few images may be chance: its share must exceed the bound by more than the 95%
@@ -43,7 +43,7 @@ class Signs:
 
 
 def look_for_signs(evaluator: Evaluator, model: Classifier) -> Signs:
-    """Return the signs on the exam's images; model and random generators stay as they were."""
+    """Return the signs on the evaluator's images; model and random generators stay as they were."""
     found: list[Tensor] = []
     with eval_mode(model), isolated_rng(ATTACK_SEED, evaluator.x.device):
         for first in range(0, len(evaluator.x), evaluator.batch_size):

@@ -1,4 +1,4 @@
-"""Portion: how many images go through the model at once; half as many whenever memory ends."""
+"""Microbatches: how many images go through the model at once; halved whenever memory ends."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,7 +51,7 @@ class MicroBatch:
 
 
 class MicroBatched:
-    """The same function as a model, its logits and gradients computed a portion at a time once memory has ended.
+    """The same function as a model, its logits and gradients computed in microbatches once memory has ended.
 
     An attack need not know: what it draws for a batch is drawn for all of it at once. Gradients then cost another
     forward pass, as activations are not kept (gradient checkpointing).

@@ -1,4 +1,4 @@
-"""Contract: what a model must keep to for scores to mean anything, looked at on one batch before evaluations."""
+"""The model contract, checked on one batch before evaluations: what scores need to mean anything."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ _KERNEL_NOISE = 1e-2  # likewise, where another batch size chooses other kernels
 
 
 def contract_findings(model: Classifier, x: Tensor, y: Tensor, *, num_classes: int, ball: Ball) -> list[Finding]:
-    """Return the doubts that the model raises on images x (B, C, H, W) in [0, 1] with labels y (B,).
+    """Return what the model breaks of the contract on images x (B, C, H, W) in [0, 1] with labels y (B,).
 
     The model's modes, buffers and gradients, and the random generators, are afterwards as they were.
 

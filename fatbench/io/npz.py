@@ -1,4 +1,4 @@
-"""Arrays out of .npz files. They come from strangers: nothing is unpickled, sizes are checked before memory is."""
+"""Arrays out of .npz files, which are untrusted: nothing is unpickled, sizes are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_arrays(
 
     Args:
         path: of the .npz file.
-        wanted: told the names that there are, says which to read; it may raise UsageError.
+        wanted: given the names that there are, returns which to read; it may raise UsageError.
         largest: bytes that all of them together may take.
         remedy: for a file that is none of its kind, or damaged.
 

@@ -1,4 +1,4 @@
-"""Reading files that somebody else named: only what is a file, and only as much as can be meant."""
+"""Safe reads of untrusted files: non-regular and implausibly large ones are rejected."""
 
 import io
 import os

@@ -1,6 +1,6 @@
 """Methods that other packages bring, by the entry-point group `fatbench.methods`: `name = "package.module:function"`.
 
-Nothing here is called unless methods are listed or a name is not fatbench's own; and whatever strangers' packages do,
+Nothing here is called unless methods are listed or a name is not fatbench's own. Whatever other people's packages do,
 it ends in one line.
 """
 

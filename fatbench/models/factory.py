@@ -19,7 +19,7 @@ from fatbench.user_code import run_file
 
 Factory = Callable[..., Any]
 _ARGUMENTS = "a factory may take num_classes, in_channels and image_size"
-# A stranger's code may fail in any way, sys.exit included; the user needs to know that it is hers.
+# A user's code may fail in any way, sys.exit included; the user needs to know that it is hers.
 _ANY_FAILURE = (Exception, SystemExit)
 
 

@@ -10,7 +10,7 @@ from fatbench.models.classifier import Classifier
 
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")  # of DataParallel, Lightning, wrappers and torch.compile
 _COUNTER = "num_batches_tracked"  # batch norm counts since torch 0.4.1, and uses the number in training only
-_NAMED = 3  # keys that a complaint names of each kind
+_NAMED = 3  # keys that a message names of each kind
 _LONGEST = 60
 
 

@@ -1,4 +1,4 @@
-"""Weights from strangers' files, by name. Nothing in a file is ever executed, and every failure is one clear line."""
+"""Weights out of untrusted files, by name. Nothing in a file is ever executed, and every failure is one clear line."""
 
 import hashlib
 import io

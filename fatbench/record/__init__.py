@@ -1,6 +1,6 @@
 """Record: the versioned JSON result of one run. No torch here.
 
-Records come from strangers: they are validated on reading, and nothing in them is ever executed.
+Records are untrusted input: they are validated on reading, and nothing in them is ever executed.
 """
 
 import json

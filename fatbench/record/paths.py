@@ -37,7 +37,7 @@ def final_name(file: str) -> str:
 
 
 def has_checkpoint(folder: Path, run_id: str) -> bool:
-    """Whether there is a state that the run might go on from."""
+    """Whether there is a checkpoint that the run might resume from."""
     names = [f"{prefix}{name}" for prefix in ("", IN_PROGRESS) for name in (STATE, PREVIOUS_CHECKPOINT)]
     return any(path_exists(folder / run_id / name) for name in names)
 

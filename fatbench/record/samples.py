@@ -72,7 +72,7 @@ def save_samples(samples: Samples, path: Path) -> None:
 
 
 def load_samples(path: Path) -> Samples:
-    """Return the samples in the file `path`; they come from strangers, so everything is checked.
+    """Return the samples in the file `path`; they are untrusted, so everything is checked.
 
     Raises:
         UsageError: the file is missing, unreadable, or not what `save_samples` writes; the line says which.

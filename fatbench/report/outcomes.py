@@ -100,7 +100,7 @@ def _repeats(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _inside(record: Path, name: str) -> Path:
-    """The file that a record calls `name`: records come from strangers, so it lies below the record's folder."""
+    """The file that a record calls `name`: records are untrusted, so it must lie below the record's folder."""
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
         raise UsageError(f"{record} names '{name:.80}' for its outcomes, outside its folder: {_REMEDY}")
     folder = record.parent

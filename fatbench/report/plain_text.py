@@ -1,4 +1,4 @@
-"""Text out of records, made fit to print: records come from strangers."""
+"""Text out of records, which are untrusted, made fit to print."""
 
 import re
 

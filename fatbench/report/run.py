@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 
 def in_words(status: str) -> str:
-    """Return the status as a person is told it."""
+    """Return the status in words."""
     return "stopped (no process has it)" if status == STOPPED else status
 
 

@@ -43,9 +43,9 @@ def run(
 
     A finished identical run is returned as it is stored, and one that was stopped while it was being scored is scored
     to the end, unless `force`. A diverged run returns too: its record says so. The record of an interrupted or failed
-    run keeps what was earned.
+    run keeps its partial results.
 
-    The state of the training is kept beside the record, and with `resume` it is gone on from, mid-epoch too: on a CPU
+    The state of the training is kept beside the record, and `resume` restores it, mid-epoch too: on a CPU
     the result is then, bit for bit, that of a run which was never interrupted. A record that cannot be read is replaced
     by the one in the state.
 
@@ -95,7 +95,7 @@ class _Beginning(NamedTuple):
 
     trained: RecordWriter | None
     states: Iterable[Checkpoint]  # the newest first; none: at the beginning
-    idle_steps: int  # of a state that is there, and is not gone on from
+    idle_steps: int  # of a checkpoint that is there, and is not resumed
 
 
 def _run(context: RunContext, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
@@ -110,7 +110,7 @@ def _run(context: RunContext, output: Path, observer: Observer, calibration_seco
             observer.resumed(writer.record)
         else:
             if not (states or idle_steps):
-                checkpointer.discard()  # what is there is of no use
+                checkpointer.discard()  # what is there cannot be used
             with training_memory_explained(context.spec, context):
                 train_model(context, writer, observer, checkpointer, states, intent.require)
         healthy = writer.record.budget.stopped_by != "diverged"
@@ -138,11 +138,11 @@ def _beginning(context: RunContext, output: Path, observer: Observer, intent: _I
     if newest is None:
         if intent.resume:
             find_similar_run(context.spec, output, observer)
-            observer.warning("no state to go on from: starts at the beginning")
+            observer.warning("no checkpoint to resume from: starts at the beginning")
         return _Beginning(None, (), 0)
     if intent.resume or damage:
         return _Beginning(None, chain([newest], states), 0)
-    observer.warning(f"starts anew; --resume would go on from step {newest.steps} of an earlier process")
+    observer.warning(f"starts from scratch; --resume would resume at step {newest.steps} of an earlier process")
     return _Beginning(None, (), newest.steps)
 
 

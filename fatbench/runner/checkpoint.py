@@ -1,4 +1,4 @@
-"""Saved: a run in the middle of its training, as one file that shows whether it is whole."""
+"""Checkpoint: a run in the middle of its training, as one file with a seal that shows damage."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         tensors, metadata = tensors_in(content)
         facts = CheckpointInfo.model_validate_json(metadata["facts"])
     except ValidationError as error:
-        raise UsageError(f"{path} is no state that this fatbench knows: {first_problem(error)}") from None
+        raise UsageError(f"{path} is not a checkpoint that this fatbench knows: {first_problem(error)}") from None
     except (KeyError, ValueError) as error:
-        raise UsageError(f"{path} is no state of a run ({error!s:.120})") from None
+        raise UsageError(f"{path} is not a checkpoint of a run ({error!s:.120})") from None
     return Checkpoint(facts, _part(tensors, _TRAINING), _part(tensors, _KEPT), path)
 
 

@@ -1,4 +1,4 @@
-"""Saving: keep the state of a training as often as is asked for, and where it is asked to leave off."""
+"""Checkpointing: save the state of a training at an interval, and where the run is cancelled."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from fatbench.training.state import training_state
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
-    """What is to be saved: a training, and all who look at it."""
+    """What a checkpoint is taken of: a training and its callbacks."""
 
     context: RunContext
     training: Training
@@ -33,57 +33,57 @@ class TrainingSnapshot:
 
 
 class Checkpointer:
-    """Looks after every batch whether it is time to save, or to leave off."""
+    """Checks after every batch whether to save a checkpoint, or to stop."""
 
     def __init__(
         self, writer: RecordWriter, checkpoint_every: CheckpointInterval, cancel: CancelToken, stored_steps: int = 0
     ) -> None:
-        """Save beside the journal's record.
+        """Save beside the record.
 
         Args:
-            journal: of the run.
-            every: how often.
-            stop: the wish that it leave off.
-            stored_steps: of a state that is there already and not gone on from; it is replaced once this run is as far.
+            writer: of the run's record.
+            checkpoint_every: how often.
+            cancel: asks the run to stop.
+            stored_steps: of a checkpoint that is there and not resumed; it is replaced once this run is as far.
         """
         self._writer = writer
         self._checkpoint_every = checkpoint_every
         self.cancel = cancel
         self._stored_steps = stored_steps
-        self._subject: TrainingSnapshot | None = None
+        self._snapshot: TrainingSnapshot | None = None
         self._files = [writer.artefact(name) for name in (FILE, BEFORE)]
 
     @contextmanager
-    def following(self, subject: TrainingSnapshot) -> Iterator[None]:
-        """Inside, this is what is to be saved; the time to the first state runs from now.
+    def following(self, snapshot: TrainingSnapshot) -> Iterator[None]:
+        """Inside, checkpoints are of this; the interval to the first starts now.
 
-        Afterwards nothing holds it here: where memory ended, its is wanted.
+        Afterwards nothing here holds it: where memory ended, its memory is needed.
         """
-        self._subject = subject
-        self._note_when(subject)
+        self._snapshot = snapshot
+        self._note_when(snapshot)
         try:
             yield
         finally:
-            self._subject = None
+            self._snapshot = None
 
     def after_batch(self) -> None:
         """Save if it is time.
 
         Raises:
-            Interrupted: the run was asked to leave off; its state has been saved.
+            Interrupted: the run was cancelled; its checkpoint has been saved.
             ResourceError: the state cannot be written.
         """
-        subject = self._subject
-        assert subject is not None, "there is nothing to follow"
+        snapshot = self._snapshot
+        assert snapshot is not None, "nothing is followed"
         if self.cancel.requested:
-            self._save(subject)
+            self._save(snapshot)
             raise Interrupted
-        if self._is_due(subject):
-            self._save(subject)
-            self._note_when(subject)
+        if self._is_due(snapshot):
+            self._save(snapshot)
+            self._note_when(snapshot)
 
     def resumed_from(self, checkpoint: Checkpoint) -> None:
-        """The run goes on from `checkpoint`: where that is the state before a damaged one, this one has had its day.
+        """The run resumes from `checkpoint`: where that is the previous one, it replaces the newest, which is damaged.
 
         Raises:
             ResourceError: the folder cannot be written.
@@ -97,31 +97,31 @@ class Checkpointer:
             raise WriteError(newest, error) from None
 
     def discard(self) -> None:
-        """The run is complete: its states are of no use."""
+        """The run is complete: remove its checkpoints."""
         for file in self._files:
             file.unlink(missing_ok=True)
 
-    def _note_when(self, subject: TrainingSnapshot) -> None:
-        self._saved_at, self._saved_epoch = time.monotonic(), subject.epoch
+    def _note_when(self, snapshot: TrainingSnapshot) -> None:
+        self._saved_at, self._saved_epoch = time.monotonic(), snapshot.epoch
 
-    def _is_due(self, subject: TrainingSnapshot) -> bool:
+    def _is_due(self, snapshot: TrainingSnapshot) -> bool:
         epochs, seconds = self._checkpoint_every
         if seconds is not None:
             return time.monotonic() - self._saved_at >= seconds
-        return epochs is not None and subject.epoch - self._saved_epoch >= epochs
+        return epochs is not None and snapshot.epoch - self._saved_epoch >= epochs
 
-    def _save(self, subject: TrainingSnapshot) -> None:
-        training = subject.training
+    def _save(self, snapshot: TrainingSnapshot) -> None:
+        training = snapshot.training
         if training.steps < self._stored_steps:
             return
-        clock = subject.context.clock
-        with clock.phase("checkpoint"), subject.cost_meter.energy.paused():
-            kept = subject.model_selector.kept
+        clock = snapshot.context.clock
+        with clock.phase("checkpoint"), snapshot.cost_meter.energy.paused():
+            kept = snapshot.model_selector.kept
             facts = CheckpointInfo(
                 record=self._writer.record,
                 seconds=clock.by_phase(),
                 kept_step=None if kept is None else kept[0].step,
-                entries=subject.cost_meter.entries(),
+                entries=snapshot.cost_meter.entries(),
             )
             write_checkpoint(
                 Checkpoint(facts, training_state(training), {} if kept is None else kept[1]), self._files[0]

@@ -18,13 +18,13 @@ from fatbench.runner.setup import EvalContext
 
 @dataclass(frozen=True)
 class SubsetResult:
-    """One evaluation's sitting, and the test images that it was about."""
+    """One evaluation's result, and the test images that it is about."""
 
     rows: Tensor  # (n,) int64, on the CPU
     eval_result: EvalResult
 
     def only(self, rows: Tensor) -> EvalResult | None:
-        """The sitting as it would be on the images `rows`, (m,) int64, alone; None if it was not about all of them."""
+        """The result on the images `rows`, (m,) int64, alone; None if it was not about all of them."""
         order = self.rows.argsort()
         place = torch.searchsorted(self.rows[order], rows).clamp_max(len(order) - 1)
         mine = order[place]

@@ -1,4 +1,4 @@
-"""Scoring: every evaluation that a spec names, each on its share of the test images, into the journal as it comes."""
+"""Evaluate: run every evaluation of a spec on its share of the test images, and diagnose; each goes into the record."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from fatbench.runner.setup import EvalContext
 from fatbench.statistics import wilson
 from fatbench.training.checkpoint import LAST_FILE, load_weights
 
-FIRST_BLOCK = 200  # images that a growing evaluation begins with unless told
+FIRST_BLOCK = 200  # images that a growing evaluation begins with by default
 
 
 def run_evaluations(
@@ -34,13 +34,13 @@ def run_evaluations(
     done: Callable[[str, Results], None],
     known: Mapping[str, SubsetResult] | None = None,
 ) -> Results:
-    """Return what the candidate makes of every evaluation that its spec names, its contract checked before the first.
+    """Return the results of every evaluation of the spec; the model contract is checked before the first.
 
     Args:
-        candidate: the model, and what it is scored on.
-        observer: hears how far the evaluations are.
-        state: a folder in which long evaluations keep what they have found; what lies there is gone on from.
-        done: hears of every evaluation that is complete, and what is known by then.
+        context: the model, and what it is scored on.
+        observer: called with their progress.
+        state: a folder in which long evaluations keep what they have found; what lies there is resumed.
+        done: called after each evaluation with all results so far.
         known: evaluations that need not be repeated.
 
     Raises:
@@ -118,9 +118,9 @@ _STATE_OF_LAST = "evaluation-of-last"
 
 
 def score(context: EvalContext, writer: RecordWriter, observer: Observer, findings: Sequence[Finding] = ()) -> None:
-    """Run every evaluation that the spec names, and diagnose; all of it goes into the journal as it comes.
+    """Run every evaluation that the spec names, and diagnose; each result goes into the record at once.
 
-    What the journal's record and the samples beside it know already is not run again. `findings` are there already.
+    What the record and the samples beside it hold already is not run again. `findings` are there already.
     """
     reset_peak_memory(context.device)
     state, file = writer.artefact(_STATE), writer.artefact(FILE)

@@ -35,12 +35,12 @@ def evaluate(
 ) -> Record:
     """Score the weights in `checkpoint` as `spec` says, write output/<id>.json as it goes, and return the final record.
 
-    An identical finished evaluation is returned as it is stored, unless `force`; an AutoAttack that was cut short goes
-    on from where it was.
+    An identical finished evaluation is returned as it is stored, unless `force`; an interrupted AutoAttack
+    resumes where it was.
 
     Raises:
         FatbenchError: model, data or weights are not to be had as asked, or the evaluation fails on the way.
-        KeyboardInterrupt: after the record has been written with status "interrupted", once it has been begun.
+        KeyboardInterrupt: after the record has been written with status "interrupted", once it has been started.
     """
     observer = observer or Observer()
     observer.stage("setting up")
@@ -71,7 +71,7 @@ def evaluate(
 def _set_up(
     spec: RunSpec, checkpoint: Path, data_dir: Path | None, download: bool
 ) -> tuple[EvalContext, list[Finding]]:
-    """The weights in their network, with the data; and what makes one doubt that they are the ones that were meant."""
+    """The weights in their network, with the data, and findings about the checkpoint."""
     device = torch.device(spec.device)
     clock = Clock(device)
     with clock.phase("setup"):

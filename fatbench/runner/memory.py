@@ -24,7 +24,7 @@ def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
 
 @contextmanager
 def training_memory_explained(spec: RunSpec, context: RunContext | None = None) -> Iterator[None]:
-    """Name the batch size of training where memory ends inside, and one that fits; it is tried where there is a bench.
+    """Name the batch size of training where memory ends inside, and one that fits, tried if there is a context.
 
     What was trained inside is gone then.
     """
@@ -34,7 +34,7 @@ def training_memory_explained(spec: RunSpec, context: RunContext | None = None) 
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors for which there was no room
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
         raise ResourceError(f"out of memory {what}: {_remedy(spec, context)}") from None
 
 
@@ -71,7 +71,7 @@ _SMALLEST = 2  # images: batch norm needs more than one
 def fitting_batch_size(context: RunContext) -> int | None:
     """Return the first of half, a quarter, ... of the batch size with which one batch can be trained on; None: none.
 
-    The model of the bench, and its method's generators, are not what they were afterwards.
+    The model of the context, and its method's generators, change.
     """
     size = context.spec.training.batch_size // 2
     while size >= _SMALLEST:
@@ -84,10 +84,10 @@ def fitting_batch_size(context: RunContext) -> int | None:
 
 def _fits(context: RunContext, size: int) -> bool:
     smaller = context.spec.replace(batch_size=size)
-    trial = replace(context, spec=smaller, loader=context.loader.resized(size))
+    smaller_context = replace(context, spec=smaller, loader=context.loader.resized(size))
     context.model.zero_grad(set_to_none=True)
     try:
-        trial.training().step_through_batch()
+        smaller_context.training().step_through_batch()
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             return False

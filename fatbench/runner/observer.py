@@ -1,4 +1,4 @@
-"""Whoever watches a run."""
+"""Observer: called with what a run is doing."""
 
 from fatbench.evaluation.eval_result import EvalProgress
 from fatbench.record import Probe, Record, Score
@@ -6,7 +6,7 @@ from fatbench.training.loop import TrainStatus
 
 
 class Observer:
-    """Hears what a run is doing; this one is silent, and watchers override what they want to hear."""
+    """Called with what a run is doing; this one ignores it all, and subclasses override what they need."""
 
     def stage(self, name: str) -> None:
         """A new stage has begun."""

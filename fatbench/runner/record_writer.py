@@ -1,4 +1,4 @@
-"""The record of a run as it grows: what is earned is on disk soon after, however the run ends."""
+"""Writes the record of a run as it grows: partial results are on disk soon after, however the run ends."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _SECONDS = 1.0  # between two writes of what changes every epoch
 
 
 class RecordWriter:
-    """A record in the making.
+    """The record of a run that is under way.
 
     It grows in folder/<id>.json; where that file holds a finished result, in folder/<id>/running.json, and the
     result is replaced only by another.
@@ -67,7 +67,7 @@ class RecordWriter:
             self.record = self.record.model_copy(update=fields)
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
-        """Be the journal of a run that goes on where it was saved, on disk too; its clock has gone on as well."""
+        """Continue the record of a checkpoint, on disk too, and its clock."""
         self._clock.carry(checkpoint.facts.seconds)
         engine, self.record = self.record.engine, checkpoint.facts.record
         self.note(status="running", error=None, engine=engine, artefacts={}, digests={})
@@ -104,14 +104,14 @@ def record_in_progress(folder: Path, run_id: str) -> Path:
 
 
 def begin_run(context: RunContext, folder: Path) -> RecordWriter:
-    """Return the journal of a run that is about to begin, its first record written."""
+    """Return the writer of a run that is about to start, its first record written."""
     method = context.method
     source = {"sha256": method.description.sha256, "source": method.source}
     return begin_record(context, MethodInfo(name=method.name, hyper=context.spec.training.hyper, **source), folder)
 
 
 def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> RecordWriter:
-    """Return the journal of what is about to become of the candidate, its first record written."""
+    """Return the writer of a run or evaluation that is about to start, its first record written."""
     spec = context.spec
     record = Record(
         id=spec.id,
@@ -132,7 +132,7 @@ def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> Reco
 
 @contextmanager
 def failures_recorded(writer: RecordWriter) -> Iterator[None]:
-    """Whatever ends the run early, its record says so before the exception goes on.
+    """Whatever ends the run early, its record says so before the exception propagates.
 
     Raises:
         InvalidRunError: see `user_errors_named`.

@@ -1,4 +1,4 @@
-"""What an earlier process has left of a run: a result, or trained weights that have not been scored to the end."""
+"""Resume: what an earlier process left of a run, or why it cannot be used."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ _FILES = {"last-weights": weights_file.LAST_FILE, "weights": weights_file.FILE}
 def load_trained(
     context: RunContext, output: Path, *, force: bool = False, require: Sequence[Toggle] = ()
 ) -> tuple[RecordWriter | None, str]:
-    """Return the journal of an identical run that was stopped after its training, its weights in the model.
+    """Return the writer of an identical run that was stopped after its training, its weights in the model.
 
     None if there is none, if it ran on another device or torch, or if its weights are not as they were written: then
     the text says so, and the model is as it was. With `force` a file that is no record is none, too.
@@ -54,7 +54,7 @@ def load_trained(
 
 
 def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, force: bool = False) -> RecordWriter | None:
-    """Return the journal of an identical run on the same device and torch that has no result, if there is one.
+    """Return the writer of an identical unfinished run on the same device and torch, if there is one.
 
     Raises:
         UsageError: there is a file in its place that is no record, which `force` does not mind.
@@ -68,7 +68,7 @@ def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, forc
     return RecordWriter(record, output, context.clock) if same else None
 
 
-_ANEW = "`fatbench run ...` without --resume starts anew"
+_ANEW = "`fatbench run ...` without --resume starts from scratch"
 _SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
 # Of these, what one gives otherwise by mistake; who changes anything else means another run.
 _MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
@@ -87,7 +87,7 @@ def check_places(spec: RunSpec, output: Path) -> None:
 
 
 def usable_checkpoints(context: RunContext, output: Path, observer: Observer, *, wanted: bool) -> Iterator[Checkpoint]:
-    """Yield the states that the run `context` can go on from, the newest first; `observer` hears of the others.
+    """Yield the checkpoints that the run can resume from, the newest first; `observer` is warned of the others.
 
     Raises:
         UsageError: one is `wanted`, and is of another spec, method, data, machine or protocol: the line names them.
@@ -97,13 +97,13 @@ def usable_checkpoints(context: RunContext, output: Path, observer: Observer, *,
         if not obstacle:
             yield checkpoint
         elif wanted:
-            raise UsageError(f"cannot go on with {context.spec.id}: {obstacle}; {_ANEW}")
+            raise UsageError(f"cannot resume {context.spec.id}: {obstacle}; {_ANEW}")
         else:
-            observer.warning(f"what an earlier process has left of {context.spec.id} is of no use: {obstacle}")
+            observer.warning(f"the checkpoint of {context.spec.id} cannot be used: {obstacle}")
 
 
 def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iterator[Checkpoint]:
-    """Yield the whole states in the place of the run's, the newest first; `observer` hears of damaged ones."""
+    """Yield the intact checkpoints of the run, the newest first; `observer` is warned of damaged ones."""
     replacing = replaces_result(output, spec.id)
     damage = ""
     for name in (FILE, BEFORE):
@@ -116,10 +116,10 @@ def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iter
             damage = f"{damage}; {error}" if damage else str(error)
             continue
         if damage:
-            observer.warning(f"{damage}; the state before it is whole, at step {checkpoint.steps}")
+            observer.warning(f"{damage}; the previous checkpoint is intact, at step {checkpoint.steps}")
         yield checkpoint
     if damage:
-        observer.warning(f"{damage}; no other state is there")
+        observer.warning(f"{damage}; there is no other checkpoint")
 
 
 def differences(stored: RunSpec, wanted: RunSpec) -> str:
@@ -135,10 +135,10 @@ def _differing(stored: RunSpec, wanted: RunSpec) -> set[str]:
 
 
 def _obstacle(record: Record, context: RunContext) -> str:
-    """Return what has changed since the state was saved, or ""."""
+    """Return what has changed since the checkpoint was saved, or ""."""
     found = differences(record.spec, context.spec)
     if found or record.id != context.spec.id:
-        return f"its state is of {f'another spec: {found}' if found else record.id}"
+        return f"its checkpoint is of {f'another spec: {found}' if found else record.id}"
     here, there = describe_environment(context.device), record.environment
     known = {
         "the method's source": (record.method.sha256, context.method.description.sha256),
@@ -174,7 +174,9 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
             continue  # the status says that nobody is at it now
         found = f"{other.id}, which differs in {differences(other, spec)}"
         if _differing(other, spec) <= _MISTAKABLE:
-            raise UsageError(f"--resume: what is stored is {found}; give the same, or leave out --resume to start anew")
+            raise UsageError(
+                f"--resume: what is stored is {found}; give the same, or leave out --resume to start from scratch"
+            )
         observer.warning(f"--resume: taken for another run than the interrupted {found}")
         return
 
@@ -208,4 +210,4 @@ def restore_record(folder: Path, run_id: str, observer: Observer) -> None:
         if found is not None:
             with locked(folder, run_id):
                 save(found, path.parent, path.name)
-            observer.warning(f"{error}: the record in its state takes its place")
+            observer.warning(f"{error}: the record in its checkpoint takes its place")

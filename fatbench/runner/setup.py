@@ -83,7 +83,7 @@ class RunContext(EvalContext):
         return smoothing_leaving(self.spec.training.label_smoothing, self.dataset.num_classes)
 
     def training(self) -> Training:
-        """The training that the spec asks for, not begun; `prepare` warms its engine up."""
+        """The training that the spec asks for, not started; `prepare` warms its engine up."""
         train, fast = self.spec.training, self.spec.training.engine == "fast"
         steps = None if train.epochs is None else train.epochs * len(self.loader)
         model = self._fast_model() if fast else self.model
@@ -135,7 +135,7 @@ class RunContext(EvalContext):
 
 
 def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
-    """Return the bench of `spec`; split, weights, order and noise all follow from its seed.
+    """Return the context of the run `spec`; split, weights, order and noise all follow from its seed.
 
     Raises:
         FatbenchError: method, data, model or device is not to be had as asked.

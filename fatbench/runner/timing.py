@@ -157,7 +157,7 @@ def time_methods(
         batches: of every run; None is as many as take SHORTEST_RUN seconds.
         interleave: let the methods take turns; otherwise each has all its runs at once.
         require: parts of the fast engine that must be in force.
-        watch: told what is going on, for people.
+        watch: called with what is being timed.
 
     Raises:
         FatbenchError: a spec cannot be set up or run.

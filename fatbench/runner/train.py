@@ -1,4 +1,4 @@
-"""Fitting: train to the end of the budget, look at the model every epoch, and keep the weights."""
+"""Train to the end of the budget, probe the model every epoch, and save the weights."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,19 +44,19 @@ def train_model(
 ) -> None:
     """Train, and save the weights that are to be scored; `writer.record.budget.stopped_by` says how it ended.
 
-    Who asks it to leave off while it saves these is heard too, once they are saved.
+    A cancellation while these are saved is heeded once they are.
 
     Args:
-        bench: the run that is set up.
-        journal: of the run.
-        observer: hears how far it is.
-        saver: keeps its state.
-        states: it goes on from the first that is one of such a training; without one, from the beginning.
+        context: the run that is set up.
+        writer: of its record.
+        observer: called with its progress.
+        checkpointer: saves its state.
+        states: it resumes from the first that fits; without one, it starts at the beginning.
         require: parts of the fast engine that must be in force.
 
     Raises:
         FatbenchError: it cannot be trained, or not as required.
-        Interrupted: it was asked to leave off.
+        Interrupted: it was cancelled.
     """
     training, callbacks = _prepared(context, writer, observer)
     try:
@@ -84,7 +84,7 @@ def train_model(
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Those who look at a training while it runs."""
+    """What observes a training while it runs."""
 
     cost_meter: CostMeter
     early_stopping: EarlyStopping
@@ -107,7 +107,7 @@ class Callbacks:
             self.model_selector.check(checkpoint.kept)
 
     def carry(self, checkpoint: Checkpoint) -> None:
-        """Let them know what those of an earlier process knew."""
+        """Restore what those of an earlier process knew."""
         history = checkpoint.facts.record.history
         for probe in history:
             self.overfitting_detector.look(probe)
@@ -119,7 +119,7 @@ class Callbacks:
 
 
 def _prepared(context: RunContext, writer: RecordWriter, observer: Observer) -> tuple[Training, Callbacks]:
-    """Return the training, warmed up and not begun, and those who look at it."""
+    """Return the training, warmed up and not started, and its callbacks."""
     reset_peak_memory(context.device)
     observer.stage("warming up")
     ctx = context.method_context()
@@ -161,10 +161,10 @@ def _resume_training(training: Training, callbacks: Callbacks, checkpoint: Check
         callbacks.check(checkpoint)
         restore(training, checkpoint.training)
     except UsageError as error:
-        observer.warning(f"cannot go on from step {checkpoint.steps}: {error}")
+        observer.warning(f"cannot resume from step {checkpoint.steps}: {error}")
         return False
     callbacks.carry(checkpoint)
-    observer.warning(f"goes on from step {checkpoint.steps}, after {checkpoint.train_seconds:.1f} s of training")
+    observer.warning(f"resumes at step {checkpoint.steps}, after {checkpoint.train_seconds:.1f} s of training")
     return True
 
 
@@ -228,7 +228,7 @@ def _stored_results(ctx: Context, device: torch.device, observer: Observer) -> d
     if size:
         kinds = ", ".join(sorted({str(buffer.dtype).removeprefix("torch.") for buffer in memory}))
         each = f"{size / ctx.num_train / 2**10:,.1f} KiB of each of {ctx.num_train:,} training images"
-        observer.warning(f"remembers {each}: {size / 2**20:,.1f} MiB on {device.type} ({kinds})")
+        observer.warning(f"stores {each}: {size / 2**20:,.1f} MiB on {device.type} ({kinds})")
     return {"remembered_images": size} if size else {}
 
 

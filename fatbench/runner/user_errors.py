@@ -1,4 +1,4 @@
-"""Whose fault it was: what a user's own method or model raises is told from a bug of fatbench."""
+"""Errors in a user's own method or model, told apart from bugs of fatbench."""
 
 import sys
 import traceback

@@ -58,7 +58,7 @@ class Training:
     peak_lr: float
     budget: Budget
     clock: Clock
-    throttle: Throttle | None = None  # the fast engine's: time is told without waiting for the device
+    throttle: Throttle | None = None  # the fast engine's: time is known without waiting for the device
     average: WeightAverage | None = None  # to be scored in place of the last weights
     captured: CapturedBatch | None = None  # the fast engine's on a GPU, once it is warm
     milestones: tuple[float, ...] = (0.5, 0.75)  # of a piecewise schedule, fractions of the budget
@@ -250,7 +250,7 @@ class Training:
         self._spent = self.budget.spent(self.steps, self._seconds)
 
     def _seconds_spent(self) -> float:
-        """Training seconds when all that is queued will be done: a reading, or with a pacer a close estimate."""
+        """Training seconds when all that is queued will be done: a reading, or with a throttle a close estimate."""
         if self.throttle is None:
             return self.clock.seconds("train")
         seconds = self.clock.seconds("train", wait=False)

@@ -1,4 +1,4 @@
-"""All that a training is between two batches, as tensors by name: put into another process, it goes on bit for bit."""
+"""The state of a training between two batches, as tensors by name; restored elsewhere it continues bit for bit."""
 
 from collections.abc import Mapping
 
@@ -50,7 +50,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
         counters = _counters(training, state)
         set_rng_state(_part(state, _GENERATOR), device)
     except (KeyError, IndexError, ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise UsageError(f"the state is of another training ({error})") from None
+        raise UsageError(f"the checkpoint is of another training ({error})") from None
     _fill(_model(training), _part(state, _MODEL))
     for name, value in buffers.items():
         training.ctx.buffers.setdefault(name, torch.empty_like(value, device=device))
@@ -123,7 +123,7 @@ def _counters(training: Training, state: dict[str, Tensor]) -> tuple[int, int, i
 
 
 def _check_buffers(training: Training, stored: dict[str, Tensor]) -> None:
-    """What the method has made by now, in warming up, has to be there; it may make more when it goes on."""
+    """What the method has made by now, in warming up, has to be there; it may make more later."""
     mine = training.ctx.buffers
     check_alike(mine, {name: value for name, value in stored.items() if name in mine})
 

@@ -199,11 +199,11 @@ def test_a_run_that_no_process_has_is_stopped_and_goes_on(fatbench: Fatbench, tm
             assert "stopped" not in said.out
     said = fatbench("show", path.stem, "--output", "mine")
     assert "stopped (no process has it)" in said.out
-    nothing = "nothing to go on with: the same `fatbench run` starts it again"
+    nothing = "nothing to resume: the same `fatbench run` starts it again"
     assert said.out.splitlines()[-2:] == [f"record: mine/{path.stem}.json", nothing]
     (tmp_path / "mine" / path.stem).mkdir(exist_ok=True)
     (tmp_path / "mine" / path.stem / STATE).touch()
-    again = f"goes on by: fatbench resume {path.stem} --output mine"
+    again = f"resume by: fatbench resume {path.stem} --output mine"
     assert fatbench("show", path.stem, "--output", "mine").out.splitlines()[-1] == again
     said = fatbench("compare", "mine", "--format", "markdown")
     assert "| stopped (no process has it) |" in said.out

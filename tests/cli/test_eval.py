@@ -292,7 +292,7 @@ def test_ctrl_c_keeps_what_was_earned_and_the_same_command_goes_on(
         said = fatbench(*command)
     assert said.code == INTERRUPTED
     (written,) = Path("results").glob("*.json")
-    assert f"interrupted; what was earned is in {written}; the same command goes on" in said.err
+    assert f"interrupted; partial results are in {written}; the same command resumes" in said.err
     assert (load(written).status, list(load(written).scores)) == ("interrupted", ["clean"])
     assert fatbench(*command).code == 0
     record = load(written)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the batch is finished, the state kept, one line says how to go on, and it does."""
+"""Ctrl-C and SIGTERM: the batch is finished, the state kept, one line says how to resume, and that works."""
 
 import hashlib
 import json
@@ -74,11 +74,11 @@ def test_a_signal_finishes_the_batch_keeps_the_state_and_resume_goes_on(
         13,
     )
     relative = path.relative_to(tmp_path)
-    assert said.complaint == f"interrupted; what was earned is in {relative}; fatbench resume {record.id} goes on"
+    assert said.complaint == f"interrupted; partial results are in {relative}; fatbench resume {record.id} resumes"
     assert read_checkpoint(path.parent / record.id / FILE).steps == 13
     said = fatbench("resume", record.id, "--quiet", "--calibration", "0")
     assert said.code == 0
-    assert said.complaint.startswith("goes on from step 13, after ")
+    assert said.complaint.startswith("resumes at step 13, after ")
     resumed = load(path)
     assert resumed.status == "finished"
     said = fatbench(*RUN, "--force")
@@ -111,7 +111,7 @@ def test_in_an_evaluation_a_signal_ends_the_run_at_once(
         said = fatbench(*RUN)
     path, record = the_record(tmp_path)
     assert (said.code, record.status, record.budget.stopped_by) == (code, "interrupted", "epochs")
-    assert said.complaint.endswith(f"; fatbench resume {record.id} goes on with the evaluation")
+    assert said.complaint.endswith(f"; fatbench resume {record.id} resumes the evaluation")
     assert "trained already" in fatbench("resume", path, "--quiet", "--calibration", "0").complaint
     assert load(path).status == "finished"
     assert sorted(file.name for file in (path.parent / record.id).iterdir()) == ["model.safetensors", "samples.npz"]
@@ -127,10 +127,10 @@ def test_resume_takes_a_file_and_run_takes_resume(
             said = fatbench(*RUN, "-o", output, "--force")
         (path,) = output.glob("*.json")
         running = output / path.stem / "running.json"
-        assert f"fatbench resume {path.stem} --output {output} goes on" in said.complaint
+        assert f"fatbench resume {path.stem} --output {output} resumes" in said.complaint
         arguments = (*again, running if running.exists() else path, "-q", "--calibration", "0")
         said = fatbench(*arguments) if again == ("resume",) else fatbench(*again, "--force")
-        assert said.complaint.startswith("goes on from step 13, after ")
+        assert said.complaint.startswith("resumes at step 13, after ")
         assert load(path).status == "finished"
         assert not running.exists()
 
@@ -140,7 +140,7 @@ def test_a_finished_run_is_not_resumed_and_an_unknown_one_is_one_line(fatbench: 
     path, record = the_record(tmp_path)
     said = fatbench("resume", record.id, "-q")
     assert said.code == 0
-    assert said.complaint == "finished already: nothing to go on with; `fatbench run ... --force` runs it again"
+    assert said.complaint == "already finished: nothing to resume; `fatbench run ... --force` runs it again"
     for wrong in ("nope", f"{record.id}x"):
         said = fatbench("resume", wrong)
         assert (said.code, said.complaint) == (2, f"no run '{wrong}' in results; none is unfinished there")
@@ -157,7 +157,7 @@ def test_a_finished_run_is_not_resumed_and_an_unknown_one_is_one_line(fatbench: 
     path.write_text("{}")
     said = fatbench("resume", record.id)
     assert "is not a fatbench record" in said.complaint
-    assert said.complaint.endswith("there is no state to go on from: `fatbench run ... --force` begins it again")
+    assert said.complaint.endswith("there is no checkpoint to resume from: `fatbench run ... --force` starts it again")
 
 
 def test_another_spec_is_refused_in_one_line(
@@ -168,7 +168,7 @@ def test_another_spec_is_refused_in_one_line(
         fatbench(*RUN)
     said = fatbench(*RUN, "--resume", "--epochs", "3")
     assert said.code == 2
-    assert "differs in epochs (2, not 3); give the same, or leave out --resume to start anew" in said.complaint
+    assert "differs in epochs (2, not 3); give the same, or leave out --resume to start from scratch" in said.complaint
 
 
 NET = "import torch\n\n\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
@@ -203,9 +203,9 @@ def test_ones_own_code_runs_when_one_names_it_and_the_line_that_is_printed_does(
         f"{record.id} runs code that its record names: if it is yours, add --method ./mine.py --model net.py:net",
     )
     assert fatbench("resume", record.id, "--model", "other.py:net", "-m", "mine.py").complaint == (
-        f"cannot go on with {record.id}: it is of --model net.py:net, not other.py:net"
+        f"cannot resume {record.id}: it is of --model net.py:net, not other.py:net"
     )
-    again = said.complaint.partition("; fatbench ")[2].removesuffix(" goes on")
+    again = said.complaint.partition("; fatbench ")[2].removesuffix(" resumes")
     assert again == f"resume {record.id} --method ./mine.py --model net.py:net --data-dir 'my data'"
     assert fatbench(*shlex.split(again), "--quiet", "--calibration", "0").code == 0
 
@@ -219,7 +219,10 @@ def test_an_evaluation_is_promised_only_where_training_is_over(
         fatbench(*RUN)
     path, left = the_record(tmp_path)
     results = Path("results")
-    for stopped_by, end in (("interrupted", f"fatbench resume {left.id} goes on"), ("epochs", "with the evaluation")):
+    for stopped_by, end in (
+        ("interrupted", f"fatbench resume {left.id} resumes"),
+        ("epochs", "resumes the evaluation"),
+    ):
         budget = left.budget.model_copy(update={"stopped_by": stopped_by})
         save(left.model_copy(update={"artefacts": {"weights": "x/model.safetensors"}, "budget": budget}), path.parent)
         assert report_interrupted(left.spec, RunOptions(output=results), 75) == 75
@@ -248,7 +251,7 @@ def test_edited_code_is_not_gone_on_with(
     name = {"net.py": "net.py:net", "mine.py": "./mine.py"}[file]
     run_id = unfinished[1].id
     said = fatbench("resume", run_id, "--model", "net.py:net", "--method", "./mine.py", "--quiet")
-    assert (said.code, said.complaint) == (2, f"cannot go on with {run_id}: the source of {name} is not what it was")
+    assert (said.code, said.complaint) == (2, f"cannot resume {run_id}: the source of {name} is not what it was")
 
 
 def test_a_result_is_shown_and_not_run_again_whatever_has_changed(
@@ -283,7 +286,7 @@ def test_after_an_interruption_the_rest_is_not_begun_and_all_are_listed(
     said = fatbench("run", "-m", "./bad.py", "-m", "standard", "--seeds", "0,1", *TINY)
     assert said.code == 75
     *_, last = said.err.splitlines()
-    assert last == "fatbench: the same command with --resume goes on, and does all the rest"
+    assert last == "fatbench: the same command with --resume resumes it and runs the rest"
     ends = [line.split()[1:] for line in said.err.splitlines()[-5:-1]]
     assert ends == [
         ["failed", "bad", "seed", "0"],

@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_what_was_earned(tmp_path: Path) -> None:
     ended = processes.end(process, log)
     assert ended.code == INTERRUPTED
     assert "Traceback" not in ended.said
-    assert ended.said.strip().splitlines()[-1].startswith("fatbench: interrupted; what was earned is in ")
+    assert ended.said.strip().splitlines()[-1].startswith("fatbench: interrupted; partial results are in ")
     record = load(records[0])
     assert (record.status, record.budget.stopped_by) == ("interrupted", "interrupted")
     assert record.history

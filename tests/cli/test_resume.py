@@ -51,12 +51,11 @@ def test_the_state_holds_the_record(
     said = fatbench(*(record.id if word == "ID" else word for word in again), *RESUME)
     *remarks, last = said.err.splitlines()
     assert said.code == 0
-    assert "goes on from step 13" in last
+    assert "resumes at step 13" in last
     if harm is damage:
         where = path.relative_to(Path.cwd())
-        assert remarks == [
-            f"fatbench: {where} is not a fatbench record: it is not valid JSON: the record in its state takes its place"
-        ]
+        takes = "the record in its checkpoint takes its place"
+        assert remarks == [f"fatbench: {where} is not a fatbench record: it is not valid JSON: {takes}"]
     resumed = load(path)
     assert (resumed.status, resumed.steps) == ("finished", 18)
     fatbench(*RUN, "--force")
@@ -71,13 +70,13 @@ def test_the_record_of_a_replacement_is_found_in_its_state(
     before = path.read_bytes()
     with monkeypatch.context() as patched:
         signal_at(patched, 13, signal.SIGTERM)
-        assert f"fatbench resume {record.id} goes on" in fatbench(*RUN, "--force").complaint
+        assert f"fatbench resume {record.id} resumes" in fatbench(*RUN, "--force").complaint
     running = path.parent / record.id / "running.json"
     damage(running)
     assert path.read_bytes() == before
     said = fatbench("resume", record.id, *RESUME)
     assert (said.code, running.exists()) == (0, False)
-    assert "the record in its state takes its place" in said.err
+    assert "the record in its checkpoint takes its place" in said.err
     assert path.read_bytes() != before  # it has taken the result's place
 
 
@@ -88,7 +87,7 @@ def test_without_a_whole_state_a_damaged_record_is_begun_again(fatbench: Fatbenc
         damage(path.parent / record.id / name)
     said = fatbench("resume", record.id)
     assert said.code == 2
-    assert said.complaint.endswith("nor can its state: `fatbench run ... --force` begins it again")
+    assert said.complaint.endswith("nor can its checkpoint: `fatbench run ... --force` starts it again")
     assert fatbench(*RUN, "--resume").complaint.endswith("the same command with --force replaces it")
     assert fatbench(*RUN, "--resume", "--force").code == 0
 
@@ -102,11 +101,11 @@ def test_an_edited_record_does_not_belong_to_its_name(fatbench: Fatbench, left: 
     assert (said.code, said.complaint) == (
         2,
         f"results/{path.name} was edited: its settings and its name do not belong together;"
-        " remove it, and its state tells how the run was begun",
+        " remove it, and its checkpoint holds the settings of the run",
     )
     said = fatbench(*RUN, "--resume", "--epochs", "1")  # nothing is stored of that one
-    assert (said.code, said.complaint) == (0, "no state to go on from: starts at the beginning")
-    assert "goes on from step 13" in fatbench(*RUN, "--resume").err  # and of this one there is
+    assert (said.code, said.complaint) == (0, "no checkpoint to resume from: starts at the beginning")
+    assert "resumes at step 13" in fatbench(*RUN, "--resume").err  # and of this one there is
     assert load(path).spec == record.spec
     path.rename(path.with_name("other.json"))
     said = fatbench("resume", "results/other.json")
@@ -158,10 +157,8 @@ def test_before_anything_was_trained_nothing_is_said_to_be_earned(
     said = fatbench(*RUN)
     _, record = the_record(tmp_path)
     assert (said.code, record.status) == (75, "interrupted")
-    assert said.complaint == (
-        f"interrupted; {record.id} has nothing to go on with yet; the same command starts it again"
-    )
-    last = "nothing to go on with: the same `fatbench run` starts it again"
+    assert said.complaint == (f"interrupted; {record.id} has nothing to resume yet; the same command starts it again")
+    last = "nothing to resume: the same `fatbench run` starts it again"
     assert fatbench("show", record.id).out.splitlines()[-1] == last
 
 
@@ -187,11 +184,11 @@ def test_a_failed_run_names_how_it_goes_on(fatbench: Fatbench, tmp_path: Path) -
     (path,) = (tmp_path / "mine").glob("*.json")
     again = f"fatbench resume {path.stem} --method ./flaky.py --output mine"
     assert said.code == 4
-    assert said.complaint.endswith(f"the licence server is away; once that is mended, {again} goes on")
-    assert fatbench("show", f"mine/{path.name}").out.splitlines()[-1] == f"goes on by: {again}"
+    assert said.complaint.endswith(f"the licence server is away; once that is fixed, {again} resumes")
+    assert fatbench("show", f"mine/{path.name}").out.splitlines()[-1] == f"resume by: {again}"
     (tmp_path / "mended").touch()
     said = fatbench(*again.split()[1:], *RESUME)
-    assert said.complaint.startswith("goes on from step 9,")
+    assert said.complaint.startswith("resumes at step 9,")
     assert load(path).status == "finished"
 
 
@@ -210,7 +207,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_not_exchanged(
     (path,) = (tmp_path / "my results").glob("*.json")
     assert said.code == 6
     assert said.complaint.startswith("cannot write my results/")
-    again = f"then fatbench resume {path.stem} --output 'my results' goes on"
+    again = f"then fatbench resume {path.stem} --output 'my results' resumes"
     assert said.complaint.endswith(f": {os.strerror(number)}; {remedy}, {again}")
     assert fatbench("resume", path, *RESUME).code == 0
 

@@ -157,7 +157,7 @@ def _repeated(log: list[str], said: str, code: int) -> int:
     taken = log.count("training")
     if code == 0 or "trained already" in said or "stored result" in said:
         return 0
-    _, found, rest = said.partition("goes on from step ")
+    _, found, rest = said.partition("resumes at step ")
     return taken - int(rest.split(",")[0]) if found else taken
 
 

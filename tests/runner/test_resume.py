@@ -112,7 +112,7 @@ def test_every_method_goes_on_bit_for_bit_from_any_batch(tmp_path: Path, method:
     assert (stopped.status, stopped.budget.stopped_by) == ("interrupted", "interrupted")
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert remarks.heard[-1].startswith(f"goes on from step {first * (4 if method == 'free-at' else 1)}, after ")
+    assert remarks.heard[-1].startswith(f"resumes at step {first * (4 if method == 'free-at' else 1)}, after ")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
     assert not list((tmp_path / "b" / spec.id).glob("*state*"))
 
@@ -265,7 +265,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
     assert "damaged" in remarks.heard[0]
-    assert remarks.heard[0].endswith(f"the state before it is whole, at step {2 * PER_EPOCH}")
+    assert remarks.heard[0].endswith(f"the previous checkpoint is intact, at step {2 * PER_EPOCH}")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -278,7 +278,7 @@ def test_without_a_whole_state_it_starts_at_the_beginning_and_says_so(tmp_path: 
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
     assert "no other state" in remarks.heard[0]
-    assert remarks.heard[1] == "no state to go on from: starts at the beginning"
+    assert remarks.heard[1] == "no checkpoint to resume from: starts at the beginning"
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -332,7 +332,7 @@ def test_a_state_in_anothers_place_is_refused(tmp_path: Path) -> None:
         leave_off(spec, tmp_path, 5)
     (tmp_path / other.id / FILE).replace(tmp_path / mine.id / FILE)
     with pytest.raises(
-        UsageError, match=r"another spec: epochs \(4, not 3\); `fatbench run ...` without --resume starts anew"
+        UsageError, match=r"another spec: epochs \(4, not 3\); `fatbench run ...` without --resume starts from scratch"
     ):
         run(mine, output=tmp_path, resume=True)
 
@@ -359,7 +359,9 @@ def test_without_resume_it_starts_anew_and_says_that_it_need_not(tmp_path: Path)
     assert read_checkpoint(tmp_path / spec.id / FILE).steps == PER_EPOCH + 3
     remarks = Remarks()
     record = run(spec, output=tmp_path, observer=remarks)
-    assert remarks.heard == [f"starts anew; --resume would go on from step {PER_EPOCH + 3} of an earlier process"]
+    assert remarks.heard == [
+        f"starts from scratch; --resume would resume at step {PER_EPOCH + 3} of an earlier process"
+    ]
     assert (record.status, record.steps) == ("finished", 2 * PER_EPOCH)
     assert not list((tmp_path / spec.id).glob("*state*"))
 
@@ -436,7 +438,7 @@ def test_damaged_weights_are_not_scored_but_trained_again(
     run(spec, output=tmp_path / "b", observer=remarks)
     assert file in remarks.heard[0]
     assert remarks.heard[0].endswith(": it is trained again")
-    assert [text[:12] for text in remarks.heard[1:]] == (["goes on from"] if states == "whole" else [])
+    assert [text[:12] for text in remarks.heard[1:]] == (["resumes at s"] if states == "whole" else [])
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -461,10 +463,10 @@ def test_a_state_that_cannot_be_gone_on_with_does_not_keep_a_new_one_from_being_
         leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
     remarks = Remarks()
     leave_off(spec, tmp_path, 4, observer=remarks)
-    assert "is of no use: it was trained on" in remarks.heard[0]
+    assert "cannot be used: it was trained on" in remarks.heard[0]
     assert read_checkpoint(tmp_path / spec.id / FILE).steps == 4
     assert run(spec, output=tmp_path, resume=True, observer=remarks).status == "finished"
-    assert remarks.heard[-1].startswith("goes on from step 4")
+    assert remarks.heard[-1].startswith("resumes at step 4")
 
 
 def test_a_forged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
@@ -479,8 +481,8 @@ def test_a_forged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     file.with_name(BEFORE).write_bytes(before)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert remarks.heard[0].startswith(f"cannot go on from step {2 * PER_EPOCH + 4}: ")
-    assert remarks.heard[1].startswith(f"goes on from step {2 * PER_EPOCH}, after ")
+    assert remarks.heard[0].startswith(f"cannot resume from step {2 * PER_EPOCH + 4}: ")
+    assert remarks.heard[1].startswith(f"resumes at step {2 * PER_EPOCH}, after ")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 

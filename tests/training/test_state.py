@@ -100,7 +100,7 @@ def test_what_is_no_state_of_this_training_is_one_line_and_changes_nothing(spoil
     spoil(state)  # type: ignore[operator]
     other = training(seed=5)
     before = training_state(other)
-    with pytest.raises(UsageError, match=r"the state is of another training \("):
+    with pytest.raises(UsageError, match=r"the checkpoint is of another training \("):
         restore(other, state)
     after = training_state(other)
     assert after.keys() == before.keys()

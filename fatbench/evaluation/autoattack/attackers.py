@@ -1,4 +1,4 @@
-"""Who attacks: the library on the model itself, or first on an accelerated stand-in of it."""
+"""The two engines: the library attacks the model itself, or first an accelerated surrogate of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -50,16 +50,16 @@ class Exact:
 
 @dataclass(frozen=True)
 class Fast:
-    """The library's attacks on a stand-in; the model has the last word on every image that falls.
+    """The library's attacks on a surrogate; the model has the last word on every image that falls.
 
-    An image that only the stand-in gets wrong, before the attack or by it, is attacked on the model itself; and so are,
-    with the gradient attacks that break most, those that stand by the least: there the stand-in's rounding decides.
+    An image that only the surrogate gets wrong, before the attack or by it, is attacked on the model itself. So are,
+    with the gradient attacks that break most, those of the lowest margins: there the surrogate's rounding decides.
     """
 
     exact: Exact
     surrogate: Logits
-    arithmetic: Callable[[], AbstractContextManager[None]]  # the stand-in's
-    adapter: Adapter  # on the stand-in
+    arithmetic: Callable[[], AbstractContextManager[None]]  # the surrogate's
+    adapter: Adapter  # on the surrogate
     exact_batch: int  # images that the model itself is attacked on at a time
 
     def breaks(self, attack: str, x: Tensor, y: Tensor) -> Tensor:

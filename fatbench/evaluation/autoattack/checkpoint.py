@@ -1,4 +1,4 @@
-"""Course: how far an evaluation is and what it has found, and the file in which that outlives its process."""
+"""Checkpoint of an AutoAttack evaluation: how far it is, what it has found, and the file that keeps both."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _LAYOUT = {"fingerprint": "U", "broken_by": "i1", "counters": "i8", "seconds": "
 
 @dataclass
 class Checkpoint:
-    """Where an evaluation stands: it changes chunk by chunk, and each time it may be saved."""
+    """The state of an evaluation; it changes chunk by chunk, and may be saved after each."""
 
-    broken_by: Tensor  # (N,) int8, on the CPU, as in Sitting
+    broken_by: Tensor  # (N,) int8, on the CPU, as in EvalResult
     part_seconds: list[float]  # of every attack
     batch_size: int  # images in the next chunk
     attack: int = 0  # the one under way, counted from 0
@@ -68,7 +68,7 @@ def fingerprint(model: nn.Module, x: Tensor, y: Tensor, setting: Mapping[str, ob
 
 
 def save_checkpoint(checkpoint: Checkpoint, mark: str, path: Path) -> None:
-    """Write the course of the evaluation with the fingerprint `mark` to `path`, wholly or not at all.
+    """Write the checkpoint of the evaluation with the fingerprint `mark` to `path`, atomically.
 
     Raises:
         ResourceError: the file cannot be written.
@@ -87,7 +87,7 @@ def save_checkpoint(checkpoint: Checkpoint, mark: str, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, mark: str, images: int, attacks: int) -> Checkpoint | None:
-    """Return the course in the file `path`, or None where there is none, or that of another evaluation.
+    """Return the checkpoint in the file `path`, or None where there is none, or that of another evaluation.
 
     Args:
         path: of the file.

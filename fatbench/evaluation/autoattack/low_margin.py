@@ -1,4 +1,4 @@
-"""Borderline: images that stand by the least, where an attack on a stand-in may miss what one on the model finds."""
+"""Low margins: images that survive narrowly, where an attack on a surrogate may miss what one on the model finds."""
 
 import torch
 from torch import Tensor

@@ -73,7 +73,7 @@ class Plan(NamedTuple):
 
 
 def plan_for(job: Job, engine: EvalEngine) -> Plan:
-    """Return who is to attack: "exact" the library as it is; "fast" one on a stand-in of the model, if one is found."""
+    """Return who attacks: "exact", the library as it is; "fast", one on a surrogate of the model, if one is found."""
     version = parts_for(job.num_classes)[1]
     facts: dict[str, Fact] = {"version": version, "implementation": VERSION}
     exact = Exact(job.microbatched, job.adapter_on(job.microbatched), job.ball)

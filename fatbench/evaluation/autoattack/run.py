@@ -1,4 +1,4 @@
-"""The whole of AutoAttack on a set of images: what stands is attacked, chunk by chunk, and what is known is kept."""
+"""Run all of AutoAttack on a set of images, chunk by chunk; every chunk's outcome is kept."""
 
 import time
 from collections.abc import Iterator
@@ -51,12 +51,12 @@ def run_autoattack(
         num_classes: decides which attacks there are.
         seed: of every chunk's noise.
         batch_size: images at a time; the fast engine may take more.
-        watch: hears of every chunk before it is attacked.
-        engine: "exact" gives the library's own verdicts; "fast" attacks a stand-in, and the model confirms what falls.
-        state: the file that keeps what is known after every chunk; if it is there already, the evaluation goes on, or
+        watch: called before every chunk.
+        engine: "exact" gives the library's own verdicts; "fast" attacks a surrogate, and the model confirms what falls.
+        state: the file that keeps what is known after every chunk; if it is there already, the evaluation resumes, or
             is known to its end. Whoever named the file deletes it.
-        portion: how many images of a batch have turned out to fit into memory at once; where memory ends, it shrinks,
-            and verdicts stay what they were.
+        microbatch: how many images of a batch fit into memory at once; where memory ends, it shrinks, and verdicts
+            stay what they were.
 
     Raises:
         InvalidRunError: images or attack leave what the threat model allows.
@@ -71,7 +71,7 @@ def run_autoattack(
     mark = job.fingerprint(plan.facts) if state else ""
     checkpoint, known = _resumed(job, state, mark)
     with warnings_caught(known) as warnings:
-        checkpoint = checkpoint or _begun(job, plan)
+        checkpoint = checkpoint or _first_checkpoint(job, plan)
         warnings.extend(text for text in plan.warnings if text not in warnings)
         checkpoint.warnings, before = warnings, checkpoint.seconds
         for _ in _attacked(job, plan, checkpoint, watch):
@@ -87,12 +87,12 @@ def _resumed(job: Job, state: Path | None, mark: str) -> tuple[Checkpoint | None
     try:
         checkpoint = load_checkpoint(state, mark, len(job.x), len(job.attacks)) if state else None
     except UsageError as error:
-        return None, [f"the evaluation began anew: {error}"]
+        return None, [f"the evaluation restarted: {error}"]
     return checkpoint, checkpoint.warnings if checkpoint else []
 
 
-def _begun(job: Job, plan: Plan) -> Checkpoint:
-    """The course before the first attack, the library having looked at the model."""
+def _first_checkpoint(job: Job, plan: Plan) -> Checkpoint:
+    """The checkpoint before the first attack, after the library's own checks of the model."""
     chunks = [job.chunk(first) for first in range(0, len(job.x), job.batch_size)]
     job.microbatch.run(len(chunks[0][0]), lambda _: check_model(job.microbatched, *chunks[0]))
     clean = [job.microbatch.run(len(x), partial(_is_correct, job, x, y)) for x, y in chunks]
@@ -136,7 +136,7 @@ def _fallen(job: Job, plan: Plan, checkpoint: Checkpoint, name: str, rows: Tenso
 
 
 def _eval_progress(job: Job, checkpoint: Checkpoint, name: str, alive: int) -> EvalProgress:
-    """Where the course is before its next chunk; what is left is known once a chunk of this attack is done."""
+    """Progress before the next chunk; the time left is known once a chunk of this attack is done."""
     last = checkpoint.attack == len(job.attacks) - 1
     waiting = alive - checkpoint.position if last else int((checkpoint.broken_by == STANDING).sum())
     number, chunks = (-(-images // checkpoint.batch_size) for images in (checkpoint.position, alive))

@@ -85,7 +85,7 @@ def spent(record: Record) -> Iterator[Line]:
     memory = dict(record.memory)
     stored_results = memory.pop("remembered_images", 0)
     if stored_results:
-        yield "remembers", f"{stored_results / 2**20:,.1f} MiB of single training images"
+        yield "stores", f"{stored_results / 2**20:,.1f} MiB of single training images"
     if memory:
         peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in memory.items()]
         yield "peak memory", plain(", ".join(peaks))

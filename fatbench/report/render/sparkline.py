@@ -1,4 +1,4 @@
-"""The course of a training run in one line of text."""
+"""A training curve in one line of text."""
 
 from collections.abc import Sequence
 

@@ -158,7 +158,7 @@ def _checked_graph(net: nn.Module) -> tuple[fx.Graph, dict[str, nn.Module]]:
     """Return the graph that `net` computes in eval mode, and its modules by name."""
     try:
         graph = trace(net)
-    except Exception as error:  # a stranger's forward may do anything
+    except Exception as error:  # a user's forward may do anything
         raise CannotFoldError(f"its forward cannot be traced ({type(error).__name__})") from None
     modules = dict(net.named_modules())
     for module in modules.values():

@@ -1,4 +1,4 @@
-"""What is killed goes on where it was, and ends as if nothing had happened."""
+"""A killed evaluation resumes where it was, and ends as an uninterrupted one."""
 
 import signal
 from collections.abc import Callable, Iterator
