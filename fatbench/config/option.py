@@ -29,7 +29,6 @@ class Option:
     panel: Panel
     flags: tuple[str, ...] = ()  # ("--on-co",), where it is not the field's own name
     key: str = ""  # in presets, where it is not the field's own name
-    metavar: str | None = None
-    text: Any = None  # what the shell parses; None: the field's own type
     toml: Any = None  # what a preset holds; None: the field's own type
-    words: str | None = None  # how a run's panel names it; None: by its name; "": it has a line of its own, or none
+    text: Any = None  # what the shell parses; None: the field's own type
+    metavar: str | None = None

@@ -48,7 +48,28 @@ _BOUNDS = {"gt": "is more than", "ge": "is at least", "lt": "is less than", "le"
 
 
 Share = Annotated[str, BeforeValidator(parse_share)]
-Fraction01 = Annotated[float, Field(gt=0, lt=1)]
+_Fraction = Annotated[float, Field(gt=0, lt=1)]
+_Start = Annotated[float, Field(ge=0, lt=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
+_Epochs = Annotated[int, Field(ge=1, le=10**6)]
+
+_DATASET = "Name, .npz file or image folder. \\[default: digits]"
+_MODEL = "Name, package.module:factory or file.py:factory."
+_MILESTONES_HELP = "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget."
+_PEAK = "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]"
+_SMOOTHING = "The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes)."
+_EMA = "Score an exponential average of the weights, as 0.9995."
+_SWA = "Score the mean of epochs' weights from this fraction of the budget on."
+_AWP = "Adversarial weight perturbation of this relative size, as 0.01."
+_TARGET = "Stop once the validation probe reaches it, as 'pgd-10>=0.45'."
+_SELECT = "Score the last or the best weights. \\[default: last]"
+_SELECT_ON = "What is best: val (PGD-10 on validation images) or val:EVALUATION."
+_ON_OVERFITTING = "On catastrophic overfitting: continue, stop, or restore the last healthy weights and stop."
+_ENGINE = "reference or fast. \\[default: fast on a GPU, reference elsewhere]"
+_PRECISION = "fp32 or bf16 in training; evaluation is fp32. \\[default: bf16 on a GPU]"
+_WITHOUT = f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."
+_EVAL_ENGINE = "AutoAttack's: exact, or fast (every success confirmed exactly). \\[default: exact]"
 
 
 class _Part(BaseModel):
@@ -59,129 +80,40 @@ class TrainSpec(_Part):
     """How weights are trained. A field added later takes a default that means "as before": see `RunSpec.digest`."""
 
     hyper: Hyper  # complete: every hyper-parameter of the method
-    epochs: Annotated[
-        int | None, Field(ge=1, le=10**6), Option("Budget: N x len(loader) optimiser steps.", Panel.WHAT, words="")
-    ] = None
+    epochs: Annotated[_Epochs | None, Option("Budget: N x len(loader) optimiser steps.", Panel.WHAT)] = None
     train_seconds: Annotated[
-        float | None,
-        Field(gt=0),
+        _Positive | None,
         BeforeValidator(parse_budget),
-        Option(
-            "Budget: training seconds, as 90s, 10m or 1h.",
-            Panel.WHAT,
-            flags=("--time-budget",),
-            key="time_budget",
-            text=str,
-            toml=str,
-            words="",
-        ),
+        Option("Budget: training seconds, as 90s, 10m or 1h.", Panel.WHAT, ("--time-budget",), "time_budget", str, str),
     ] = None
-    batch_size: Annotated[int, Field(gt=1), Option("Images per batch.", Panel.OPTIMISATION, words="")]
-    lr: Annotated[float, Field(gt=0), Option("Peak learning rate.", Panel.OPTIMISATION, words="")]
-    schedule: Annotated[
-        Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Panel.OPTIMISATION, words="")
-    ]
+    batch_size: Annotated[int, Field(gt=1), Option("Images per batch.", Panel.OPTIMISATION)]
+    lr: Annotated[_Positive, Option("Peak learning rate.", Panel.OPTIMISATION)]
+    schedule: Annotated[Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Panel.OPTIMISATION)]
     milestones: Annotated[
         tuple[Share, ...],
         BeforeValidator(split_commas),
-        Option(
-            "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget.",
-            Panel.OPTIMISATION,
-            text=str,
-            toml=list[str | float],
-            words="",
-        ),
+        Option(_MILESTONES_HELP, Panel.OPTIMISATION, text=str, toml=list[str | float]),
     ] = _MILESTONES
-    peak: Annotated[
-        Share | None,
-        Option(
-            "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]",
-            Panel.OPTIMISATION,
-            text=str,
-            toml=str | float,
-            words="",
-        ),
-    ] = None
-    momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Panel.OPTIMISATION, words="")]
-    weight_decay: Annotated[float, Field(ge=0), Option("SGD weight decay.", Panel.OPTIMISATION, words="")]
-    label_smoothing: Annotated[
-        Fraction01 | None,
-        Option(
-            "The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes).",
-            Panel.OPTIMISATION,
-            metavar="P",
-            words="the true class keeps",
-        ),
-    ] = None
-    ema: Annotated[
-        Fraction01 | None,
-        Option("Score an exponential average of the weights, as 0.9995.", Panel.OPTIMISATION, metavar="T"),
-    ] = None
-    swa: Annotated[
-        Annotated[float, Field(ge=0, lt=1)] | None,
-        Option(
-            "Score the mean of epochs' weights from this fraction of the budget on.",
-            Panel.OPTIMISATION,
-            metavar="START",
-            words="swa from",
-        ),
-    ] = None
-    awp: Annotated[
-        Fraction01 | None,
-        Option("Adversarial weight perturbation of this relative size, as 0.01.", Panel.OPTIMISATION, metavar="GAMMA"),
-    ] = None
-    target: Annotated[
-        str | None,
-        Option("Stop once the validation probe reaches it, as 'pgd-10>=0.45'.", Panel.OPTIMISATION, words=""),
-    ] = None
-    on_overfitting: Annotated[
-        OnOverfitting,
-        Option(
-            "On catastrophic overfitting: continue, stop, or restore the last healthy weights and stop.",
-            Panel.OPTIMISATION,
-            flags=("--on-co",),
-            words="",
-        ),
-    ] = "continue"
-    select: Annotated[
-        Select, Option("Score the last or the best weights. \\[default: last]", Panel.OPTIMISATION, words="")
-    ] = "last"
-    select_on: Annotated[
-        str,
-        BeforeValidator(parse_selection),
-        Option("What is best: val (PGD-10 on validation images) or val:EVALUATION.", Panel.OPTIMISATION, words=""),
-    ] = DEFAULT_SELECTION
-    pad: Annotated[
-        int,
-        Field(ge=0, le=64),
-        Option("Random crop: pixels of padding; 0 is none.", Panel.DATA, words=""),
-    ]
-    flip: Annotated[bool, Option("Random horizontal flip.", Panel.DATA, flags=("--flip/--no-flip",), words="")]
-    limit_train: Annotated[
-        Annotated[int, Field(gt=0)] | None,
-        Option("Train on N images only; labelled subset everywhere.", Panel.DATA, words=""),
-    ] = None
-    engine: Annotated[
-        Engine,
-        Option("reference or fast. \\[default: fast on a GPU, reference elsewhere]", Panel.ENGINE, words=""),
-    ] = "reference"
-    precision: Annotated[
-        Precision,
-        Option("fp32 or bf16 in training; evaluation is fp32. \\[default: bf16 on a GPU]", Panel.ENGINE, words=""),
-    ]
-    without: Annotated[
-        tuple[Toggle, ...],
-        Option(
-            f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable.",
-            Panel.ENGINE,
-            text=list[str],
-            toml=list[Toggle],
-            words="",
-        ),
-    ] = ()
-    compile: Annotated[
-        bool, Option("torch.compile in the fast engine.", Panel.ENGINE, flags=("--compile",), words="")
-    ] = False
+    peak: Annotated[Share | None, Option(_PEAK, Panel.OPTIMISATION, text=str, toml=str | float)] = None
+    momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Panel.OPTIMISATION)]
+    weight_decay: Annotated[float, Field(ge=0), Option("SGD weight decay.", Panel.OPTIMISATION)]
+    label_smoothing: Annotated[_Fraction | None, Option(_SMOOTHING, Panel.OPTIMISATION, metavar="P")] = None
+    ema: Annotated[_Fraction | None, Option(_EMA, Panel.OPTIMISATION, metavar="T")] = None
+    swa: Annotated[_Start | None, Option(_SWA, Panel.OPTIMISATION, metavar="START")] = None
+    awp: Annotated[_Fraction | None, Option(_AWP, Panel.OPTIMISATION, metavar="GAMMA")] = None
+    target: Annotated[str | None, Option(_TARGET, Panel.WHAT)] = None
+    on_overfitting: Annotated[OnOverfitting, Option(_ON_OVERFITTING, Panel.OPTIMISATION, ("--on-co",))] = "continue"
+    select: Annotated[Select, Option(_SELECT, Panel.EVALUATION)] = "last"
+    select_on: Annotated[str, BeforeValidator(parse_selection), Option(_SELECT_ON, Panel.EVALUATION)] = (
+        DEFAULT_SELECTION
+    )
+    pad: Annotated[int, Field(ge=0, le=64), Option("Random crop: pixels of padding; 0 is none.", Panel.DATA)]
+    flip: Annotated[bool, Option("Random horizontal flip.", Panel.DATA, ("--flip/--no-flip",))]
+    limit_train: Annotated[_Count | None, Option("Train on N images only; labelled subset.", Panel.DATA)] = None
+    engine: Annotated[Engine, Option(_ENGINE, Panel.ENGINE)] = "reference"
+    precision: Annotated[Precision, Option(_PRECISION, Panel.ENGINE)]
+    without: Annotated[tuple[Toggle, ...], Option(_WITHOUT, Panel.ENGINE, text=list[str], toml=list[Toggle])] = ()
+    compile: Annotated[bool, Option("torch.compile in the fast engine.", Panel.ENGINE, ("--compile",))] = False
     method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
 
     @field_validator("select_on")
@@ -243,17 +175,8 @@ class EvalSpec(_Part):
 
     evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
     precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = Field(default_factory=dict)  # half-width, in points
-    batch_size: Annotated[
-        int, Field(gt=0), Option("Images at a time in evaluation. \\[default: 250]", Panel.EVALUATION, words="")
-    ] = 250
-    engine: Annotated[
-        EvalEngine,
-        Option(
-            "AutoAttack's: exact, or fast (every success confirmed exactly). \\[default: exact]",
-            Panel.EVALUATION,
-            words="",
-        ),
-    ] = "exact"
+    batch_size: Annotated[_Count, Option("Images at a time in evaluation. \\[default: 250]", Panel.EVALUATION)] = 250
+    engine: Annotated[EvalEngine, Option(_EVAL_ENGINE, Panel.EVALUATION)] = "exact"
 
     @field_validator("evaluations")
     @classmethod
@@ -278,23 +201,13 @@ class RunSpec(_Part):
     """
 
     method: str = Field(min_length=1)  # "external": trained elsewhere
-    dataset: Annotated[
-        str,
-        Field(min_length=1),
-        Option("Name, .npz file or image folder. \\[default: digits]", Panel.WHAT, flags=("--dataset", "-d"), words=""),
-    ]
-    model: Annotated[
-        str, Field(min_length=1), Option("Name, package.module:factory or file.py:factory.", Panel.WHAT, words="")
-    ]
-    norm: Annotated[Norm, Option("linf or l2.", Panel.WHAT, words="")]
-    eps: Annotated[
-        str, BeforeValidator(parse_eps), Option("Radius for pixels in [0, 1], as 8/255.", Panel.WHAT, words="")
-    ]
+    dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Panel.WHAT, ("--dataset", "-d"))]
+    model: Annotated[str, Field(min_length=1), Option(_MODEL, Panel.WHAT)]
+    norm: Annotated[Norm, Option("linf or l2.", Panel.WHAT)]
+    eps: Annotated[str, BeforeValidator(parse_eps), Option("Radius for pixels in [0, 1], as 8/255.", Panel.WHAT)]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
     device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
-    threads: Annotated[
-        Annotated[int, Field(gt=0)] | None, Option("CPU threads.", Panel.ENGINE, words="")
-    ]  # None leaves it to torch
+    threads: Annotated[_Count | None, Option("CPU threads.", Panel.ENGINE)]  # None leaves it to torch
     train: TrainSpec | None  # None: trained elsewhere
     eval: EvalSpec
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere

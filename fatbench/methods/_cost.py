@@ -7,7 +7,7 @@ from typing import Any
 
 from fatbench.methods._hyper import Value
 
-FORM = 'PASSES = {"forward": "steps + 1", "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}'
+FORM = 'PASSES = {"forward": "steps + 1", "inputs": "steps + 1", "weights": 1, "batch_norm": 2}'
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cost:
         return f"{self.forward:g} forward, {self.input_backward:g} to inputs, {self.weight_backward:g} to weights"
 
 
-KINDS = tuple(field.name for field in fields(Cost))
+KEYS = dict(zip(("forward", "inputs", "weights", "batch_norm"), (field.name for field in fields(Cost)), strict=True))
 
 
 def declared_cost(passes: Any, hyper: Mapping[str, Value], batch_size: int) -> Cost | None:
@@ -36,10 +36,11 @@ def declared_cost(passes: Any, hyper: Mapping[str, Value], batch_size: int) -> C
         hyper: values of the hyper-parameters.
         batch_size: what "batch" means.
     """
-    if not isinstance(passes, dict) or set(passes) != set(KINDS):
+    if not isinstance(passes, dict) or set(passes) != set(KEYS):
         return None
     try:
-        return Cost(**{name: _value_of(passes[name], {"batch": batch_size, **hyper}) for name in KINDS})
+        known = {"batch": batch_size, **hyper}
+        return Cost(**{name: _value_of(passes[key], known) for key, name in KEYS.items()})
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 

@@ -9,7 +9,7 @@ from fatbench.ops import evaluating, input_gradient, kl
 
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
 # With base="trades" one more of each.
-PASSES = {"forward": "steps + 1", "input_backward": "steps + 1", "weight_backward": 1, "batch_norm_updates": 1}
+PASSES = {"forward": "steps + 1", "inputs": "steps + 1", "weights": 1, "batch_norm": 1}
 
 
 def atta(

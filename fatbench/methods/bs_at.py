@@ -7,7 +7,7 @@ from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
 # Batch norm is updated by: adversarial.
-PASSES = {"forward": "steps + 2", "input_backward": "steps + 2", "weight_backward": 1, "batch_norm_updates": 1}
+PASSES = {"forward": "steps + 2", "inputs": "steps + 2", "weights": 1, "batch_norm": 1}
 
 
 def bs_at(

@@ -7,7 +7,7 @@ from fatbench.ops import evaluating, input_gradient, input_gradient_with, kl
 
 NORMS = ("linf", "l2")
 # Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": "steps + 3", "input_backward": "steps + 3", "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": "steps + 3", "inputs": "steps + 3", "weights": 2, "batch_norm": 2}
 
 
 def bs_trades(

@@ -7,7 +7,7 @@ from fatbench.ops import input_gradient
 
 TRAINS_OUTSIDE = "neither the attack nor the points where linearity is tested are clamped, as in the authors' code"
 # Batch norm is updated by: attack, adversarial images, and the three points of every image in one.
-PASSES = {"forward": 5, "input_backward": 5, "weight_backward": 4, "batch_norm_updates": 3}
+PASSES = {"forward": 5, "inputs": 5, "weights": 4, "batch_norm": 3}
 
 
 def elle(

@@ -9,7 +9,7 @@ REACH = 1.5  # `stretch` of the step
 TRAINS_OUTSIDE = "neither the start nor the mixture is clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
 # Batch norm is updated by: last, mixture, new.
-PASSES = {"forward": 3, "input_backward": 4, "weight_backward": 3, "batch_norm_updates": 3}
+PASSES = {"forward": 3, "inputs": 4, "weights": 3, "batch_norm": 3}
 
 
 def fgsm_pco(

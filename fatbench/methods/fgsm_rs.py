@@ -6,7 +6,7 @@ from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
 # The attack runs in train mode.
-PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
 
 
 def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25) -> Losses:

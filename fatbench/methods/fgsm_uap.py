@@ -6,7 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 # Batch norm is updated by: start, end.
-PASSES = {"forward": 2, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}
 
 
 def fgsm_uap(

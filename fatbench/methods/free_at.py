@@ -4,7 +4,7 @@ from torch import nn
 from fatbench.interface import Batch, Context, Losses
 
 SEVERAL_UPDATES = "every replay's attack is the last replay's update"
-PASSES = {"forward": 1, "input_backward": 1, "weight_backward": 1, "batch_norm_updates": 1}
+PASSES = {"forward": 1, "inputs": 1, "weights": 1, "batch_norm": 1}
 
 
 def free_at(model: nn.Module, batch: Batch, ctx: Context, *, replays: int = 8, alpha: float = 1.0) -> Losses:

@@ -6,7 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient
 
 # Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": 3, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}
 
 
 def gat(

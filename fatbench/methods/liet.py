@@ -7,12 +7,7 @@ from fatbench.ops import evaluating, input_gradient_with, kl, shared_input_gradi
 
 LEAVES_BOX = "label information is read off grey images, which are near no image of the batch"
 # A grey image is one more forward and backward. Batch norm is updated by: start, end.
-PASSES = {
-    "forward": "2 + renewed / batch",
-    "input_backward": "3 + renewed / batch",
-    "weight_backward": 2,
-    "batch_norm_updates": 2,
-}
+PASSES = {"forward": "2 + renewed / batch", "inputs": "3 + renewed / batch", "weights": 2, "batch_norm": 2}
 
 
 def liet(

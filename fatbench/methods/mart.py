@@ -8,7 +8,7 @@ from fatbench.ops import evaluating, input_gradient, kl
 NORMS = ("linf", "l2")
 LEAVES_BOX = "the start x + noise is not clamped, as in the authors' code"
 # Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": "steps + 2", "input_backward": "steps + 2", "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": "steps + 2", "inputs": "steps + 2", "weights": 2, "batch_norm": 2}
 
 
 def mart(

@@ -6,12 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 # The attack runs in train mode.
-PASSES = {
-    "forward": "starts + 1",
-    "input_backward": "starts + 1",
-    "weight_backward": 1,
-    "batch_norm_updates": "starts + 1",
-}
+PASSES = {"forward": "starts + 1", "inputs": "starts + 1", "weights": 1, "batch_norm": "starts + 1"}
 
 
 def multi_grad(model: nn.Module, batch: Batch, ctx: Context, *, starts: int = 3, alpha: float = 2.0) -> Losses:

@@ -7,7 +7,7 @@ from fatbench.ops import evaluating, input_gradient
 
 NOT_CAPTURABLE = "the host waits for a singular value decomposition's verdict on itself"
 # Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": 3, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}
 
 
 def nuat(

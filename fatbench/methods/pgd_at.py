@@ -5,12 +5,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
-PASSES = {
-    "forward": "steps + 1",
-    "input_backward": "steps + 1",
-    "weight_backward": 1,
-    "batch_norm_updates": "steps + 1",
-}
+PASSES = {"forward": "steps + 1", "inputs": "steps + 1", "weights": 1, "batch_norm": "steps + 1"}
 
 
 def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alpha: float = 0.25) -> Losses:

@@ -6,7 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient_with
 
 # Batch norm is updated by the loss.
-PASSES = {"forward": "checkpoints + 1", "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 1}
+PASSES = {"forward": "checkpoints + 1", "inputs": 2, "weights": 1, "batch_norm": 1}
 
 
 def ssat(model: nn.Module, batch: Batch, ctx: Context, *, checkpoints: int = 3, alpha: float = 1.25) -> Losses:

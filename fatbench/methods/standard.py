@@ -4,7 +4,7 @@ from torch import nn
 from fatbench.interface import Batch, Context, Losses
 
 NORMS = ("linf", "l2")
-PASSES = {"forward": 1, "input_backward": 1, "weight_backward": 1, "batch_norm_updates": 1}
+PASSES = {"forward": 1, "inputs": 1, "weights": 1, "batch_norm": 1}
 
 
 def standard(model: nn.Module, batch: Batch, ctx: Context) -> Losses:

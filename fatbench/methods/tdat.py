@@ -7,7 +7,7 @@ from fatbench.ops import shared_input_gradient
 
 TRAINS_OUTSIDE = "the start, whose output the loss holds to the end's, is the last batch's perturbation on new images"
 # Batch norm is updated by: start, end.
-PASSES = {"forward": 2, "input_backward": 3, "weight_backward": 2, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}
 
 
 def tdat(

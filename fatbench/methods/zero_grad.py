@@ -7,7 +7,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 # The attack runs in train mode.
-PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
 
 
 def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float = 0.35, alpha: float = 2.0) -> Losses:

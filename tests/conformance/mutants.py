@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fatbench.ops import evaluating, input_gradient
 seen = []
 """
-BODY = '''PASSES = {"forward": "steps + 1", "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+BODY = '''PASSES = {"forward": "steps + 1", "inputs": 2, "weights": 1, "batch_norm": 2}
 
 def mutant(model, batch, ctx, *, alpha: float = 1.0, steps: int = 1):
     """A method that keeps the contract (Nobody, NOWHERE 2020).
@@ -69,7 +69,7 @@ MUTANTS = [
     ("passes", (BEFORE, "    with torch.no_grad(): model(x)\n"),
      "counted 3 forward, 2 to inputs, 1 to weights; PASSES says"),
     ("passes", ('"steps + 1"', '"a few"'), "not declared, as PASSES"),
-    ("batch norm", ('updates": 2', 'updates": 3'), "counted 2 per optimiser step; PASSES says 3"),
+    ("batch norm", ('norm": 2', 'norm": 3'), "counted 2 per optimiser step; PASSES says 3"),
     ("batch norm", (BEFORE, "    with torch.no_grad(): model(x)\n"), "counted 3 per optimiser step"),
     ("same seed", (BETWEEN, "    loss = loss * random.SystemRandom().random()\n"),
      "with the same seed 'model "),

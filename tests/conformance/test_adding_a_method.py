@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
-PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
 
 
 def half_way(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 0.5) -> Losses:

@@ -277,7 +277,7 @@ def test_without_a_whole_state_it_starts_at_the_beginning_and_says_so(tmp_path: 
         empty(tmp_path / "b" / spec.id / name)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert "no other state" in remarks.heard[0]
+    assert "there is no other checkpoint" in remarks.heard[0]
     assert remarks.heard[1] == "no checkpoint to resume from: starts at the beginning"
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
@@ -530,7 +530,7 @@ class AsksWhenProbed(Remarks):
         self._stop.requested = True
 
 
-@pytest.mark.parametrize("goal", [{"target": "clean>=1%"}, {}])
+@pytest.mark.parametrize("early_stopping", [{"target": "clean>=1%"}, {}])
 def test_a_wish_to_leave_off_is_heard_in_the_batch_that_ends_the_training(
     tmp_path: Path, early_stopping: dict[str, str]
 ) -> None:
@@ -589,7 +589,7 @@ def test_what_stands_in_the_place_of_the_artefacts_is_noticed_before_training(
 
 
 @pytest.mark.parametrize(
-    ("text", "every"),
+    ("text", "checkpoint_every"),
     [
         ("60s", CheckpointInterval(seconds=60)),
         ("10m", CheckpointInterval(seconds=600)),
@@ -609,7 +609,8 @@ def test_how_often_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("every", "states"), [(EVERY_EPOCH, 4), (CheckpointInterval(epochs=2), 2), (CheckpointInterval(seconds=1e-9), 36)]
+    ("checkpoint_every", "states"),
+    [(EVERY_EPOCH, 4), (CheckpointInterval(epochs=2), 2), (CheckpointInterval(seconds=1e-9), 36)],
 )
 def test_states_are_written_as_often_as_is_asked_for_and_off_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_every: CheckpointInterval, states: int

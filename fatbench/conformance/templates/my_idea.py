@@ -5,7 +5,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 # What an optimiser step costs: passes per image, and updates of batch norm; hyper-parameters may be in it: "steps + 1"
-PASSES = {"forward": 2, "input_backward": 2, "weight_backward": 1, "batch_norm_updates": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
 
 # What is not the rule is declared here, in capitals, each with its reason. Leave out what does not hold:
 #   NORMS = ("linf", "l2")           the norms it is defined in; without, linf

@@ -8,6 +8,8 @@ from fatbench.report.formats import duration, quantity
 from fatbench.report.plain_text import plain
 
 Line = tuple[str, str]
+_OWN_LINE = {"epochs", "train_seconds", "peak", "target", "limit_train"}
+_WORDS = {"label_smoothing": "the true class keeps", "swa": "swa from"}  # where the option's name is not enough
 
 
 def asked(record: Record) -> Iterator[Line]:
@@ -54,11 +56,10 @@ def _recipe(record: Record, train: TrainSpec) -> Iterator[Line]:
 
 
 def _added(train: TrainSpec) -> Iterator[tuple[str, object]]:
-    """Yield what was added to plain training, by the words of its option; nothing that has a line of its own."""
+    """Yield what was added to plain training: every option that says None by default, but for what has its own line."""
     for name, value in vars(train).items():
-        words = OPTIONS[name].words if name in OPTIONS else ""
-        if words != "" and value != FIELDS[name].default:
-            yield words or name.replace("_", " "), value
+        if name in OPTIONS and name not in _OWN_LINE and FIELDS[name].default is None and value is not None:
+            yield _WORDS.get(name, name.replace("_", " ")), value
 
 
 def _engine(record: Record) -> Iterator[Line]:
