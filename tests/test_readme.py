@@ -1,4 +1,4 @@
-"""Every command of the README is run, its method is trained, its table is the committed records'."""
+"""Every command of README and docs/usage.md is run, its method is trained, its table is the committed records'."""
 
 import re
 import runpy
@@ -23,18 +23,18 @@ FEW = {  # images and batches: what is tested is that the commands run
     "time": ["--batches", "2"],
 }
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
 
 
 def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", README + USAGE, flags=re.DOTALL)
 
 
 def _commands() -> Iterator[object]:
-    for block in _blocks("bash"):
-        for line in block.splitlines():
-            command = line.partition(" #")[0].strip()
-            marks = [pytest.mark.slow] if "--seeds 0,1,2" in command else []  # six runs
-            yield pytest.param(command, id=command, marks=marks)
+    lines = [line for block in _blocks("bash") for line in block.splitlines()]
+    for command in dict.fromkeys(line.partition(" #")[0].strip() for line in lines):
+        marks = [pytest.mark.slow] if "--seeds 0,1,2" in command else []  # six runs
+        yield pytest.param(command, id=command, marks=marks)
 
 
 NET = """
@@ -58,7 +58,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     generator = np.random.default_rng(0)
     x, y = generator.integers(0, 256, (300, 12, 12, 3), np.uint8), np.arange(300) % 3
     np.savez(tmp_path / "my-images.npz", x_train=x, y_train=y, x_test=x[:60], y_test=y[:60])
-    (tmp_path / "my_idea.py").write_text(_blocks("python")[0])
+    (tmp_path / "my_idea.py").write_text(_blocks("python")[1])
     shutil.copytree(ROOT / "results", tmp_path / "results")
     (tmp_path / "net.py").write_text(NET)
     torch.save({"state_dict": torch.nn.DataParallel(_net(tmp_path / "net.py")).state_dict()}, tmp_path / "theirs.pt")
@@ -86,6 +86,15 @@ def test_command(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch, caps
     said = capsys.readouterr()
     assert exit_.value.code == 0, said.err
     assert said.out.strip()
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = _blocks("python")[0].replace("epochs=15", "epochs=1, limit_train=256, evaluate=['clean']")
+    found: dict[str, object] = {}
+    exec(few, found)
+    assert isinstance(found["groups"], list)
+    assert len(found["groups"][0].rows) == 2
 
 
 def test_make_demo_runs_exactly_the_promised_command() -> None:
