@@ -71,7 +71,7 @@ def _print(reports: list[Report]) -> None:
     for report in reports:
         console.print(_table(report))
         if report.facts:
-            console.print(Text(_told(report.facts), style="dim"))
+            console.print(Text(_summary(report.facts), style="dim"))
 
 
 def _table(report: Report) -> Table:
@@ -84,7 +84,7 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _told(facts: Facts) -> str:
+def _summary(facts: Facts) -> str:
     passes = " + ".join(map(_rounded, (facts.forward, facts.input_backward, facts.weight_backward)))
     updates = f", {facts.updates} optimiser steps per batch" if facts.updates > 1 else ""
     memory = f"keeps {facts.memory:,} bytes per 3x32x32 training image" if facts.memory else "keeps nothing per image"

@@ -71,12 +71,12 @@ class ProgressObserver(Observer):
             soft_wrap=True,
         )
 
-    def training(self, pulse: TrainStatus, images_per_second: float) -> None:
-        """Training is at `pulse`."""
-        left = pulse.train_seconds * (1 - pulse.progress) / pulse.progress if pulse.progress > 0 else 0.0
-        facts = f"epoch {pulse.epoch}  loss {pulse.loss:.3f}  lr {pulse.lr:.4f}  {images_per_second:,.0f} images/s"
+    def training(self, status: TrainStatus, images_per_second: float) -> None:
+        """Training is at `status`."""
+        left = status.train_seconds * (1 - status.progress) / status.progress if status.progress > 0 else 0.0
+        facts = f"epoch {status.epoch}  loss {status.loss:.3f}  lr {status.lr:.4f}  {images_per_second:,.0f} images/s"
         probe = f"  {self._last_probe}" if self._console.width > _ROOM_FOR_PROBE else ""
-        self._update("", 1.0, pulse.progress, f"{facts}  {_duration(left)} left{probe}")
+        self._update("", 1.0, status.progress, f"{facts}  {_duration(left)} left{probe}")
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""

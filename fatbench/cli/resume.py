@@ -49,7 +49,7 @@ def resume(
 
     What is trained and scored is what its record says; with other settings it is another run, of `fatbench run`.
     """
-    every = options.interval(checkpoint_every)
+    interval = options.interval(checkpoint_every)
     named = {"--method": once("method", method), "--model": model}
     folder, run_id = find_run(run, output)
     found, replaces = unfinished(folder, run_id)
@@ -62,7 +62,7 @@ def resume(
         output=folder,
         force=replaces,
         resume=True,
-        checkpoint_every=every,
+        checkpoint_every=interval,
         data_dir=data_dir,
         calibration_seconds=calibration,
     )

@@ -61,7 +61,7 @@ def run(
         raise UsageError("--select-on says what is best: it goes with --select best")
     if "epochs" in settings and "time_budget" in settings:
         raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
-    every = options.interval(checkpoint_every)
+    interval = options.interval(checkpoint_every)
     request = Request(
         methods=method or (),
         preset=preset,
@@ -91,7 +91,7 @@ def run(
         download=download,
         force=force,
         resume=resume,
-        checkpoint_every=every,
+        checkpoint_every=interval,
         require=request.require,
         calibration_seconds=calibration,
     )

@@ -88,8 +88,8 @@ def verdict(signs: Signs, eval_results: Mapping[str, EvalResult]) -> Masking:
 
 def _noise_beats_fgsm(signs: Signs) -> list[str]:
     noise_alone, fgsm_alone = int((signs.fgsm & ~signs.noise).sum()), int((signs.noise & ~signs.fgsm).sum())
-    told = noise_alone + fgsm_alone
-    if not told or binomtest(noise_alone, told, alternative="greater").pvalue >= _CHANCE:
+    discordant = noise_alone + fgsm_alone
+    if not discordant or binomtest(noise_alone, discordant, alternative="greater").pvalue >= _CHANCE:
         return []
     return [f"random noise breaks {noise_alone} images that FGSM does not, FGSM {fgsm_alone} that noise does not"]
 

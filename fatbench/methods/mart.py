@@ -52,5 +52,5 @@ def mart(
     best_wrong = adversarial.softmax(1).scatter(1, true, 0.0).max(1).values
     margin = -torch.log(1.0001 - best_wrong).mean()
     boosted = F.cross_entropy(adversarial, y, label_smoothing=ctx.smoothing) + margin
-    doubt = 1.0000001 - clean.softmax(1).gather(1, true).squeeze(1)
-    yield boosted + beta * (doubt * kl(clean, adversarial)).mean()
+    uncertainty = 1.0000001 - clean.softmax(1).gather(1, true).squeeze(1)
+    yield boosted + beta * (uncertainty * kl(clean, adversarial)).mean()

@@ -44,8 +44,8 @@ class Check:
         both = [(self.baseline, self.baseline_images), (self.new, self.new_images)]
         if self.baseline_images == self.new_images:
             both[0] = self.baseline, None  # said once
-        told = " -> ".join(_value(metric, value, images) for value, images in both)
-        numbers = f": {told}" if self.new is not None else ""
+        values = " -> ".join(_value(metric, value, images) for value, images in both)
+        numbers = f": {values}" if self.new is not None else ""
         change = f", {self.change:+.3g}{self.limit.unit}" if self.change is not None else ""
         why = f" ({self.why})" if self.why else ""
         return f"{self.outcome:7} {title} of {self.row}{numbers}{change} (limit {self.limit}){why}"

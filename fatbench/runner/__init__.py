@@ -90,7 +90,7 @@ class _Intent(NamedTuple):
     cancel: CancelToken
 
 
-class _Beginning(NamedTuple):
+class _StartingPoint(NamedTuple):
     """Where a run begins: with the evaluation of what is trained, with a state, or at the very beginning."""
 
     trained: RecordWriter | None
@@ -100,7 +100,7 @@ class _Beginning(NamedTuple):
 
 def _run(context: RunContext, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
     check_places(context.spec, output)
-    trained, states, idle_steps = _beginning(context, output, observer, intent)
+    trained, states, idle_steps = _starting_point(context, output, observer, intent)
     writer = trained or begin_run(context, output)
     with failures_recorded(writer):
         checkpointer = Checkpointer(writer, intent.checkpoint_every, intent.cancel, idle_steps)
@@ -124,13 +124,13 @@ def _run(context: RunContext, output: Path, observer: Observer, calibration_seco
     return writer.record
 
 
-def _beginning(context: RunContext, output: Path, observer: Observer, intent: _Intent) -> _Beginning:
+def _starting_point(context: RunContext, output: Path, observer: Observer, intent: _Intent) -> _StartingPoint:
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
     if intent.force and not intent.resume:
-        return _Beginning(None, (), 0)
+        return _StartingPoint(None, (), 0)
     trained, damage = load_trained(context, output, force=intent.force, require=intent.require)
     if trained is not None:
-        return _Beginning(trained, (), 0)
+        return _StartingPoint(trained, (), 0)
     if damage:
         observer.warning(f"{damage}: it is trained again")
     states = usable_checkpoints(context, output, observer, wanted=intent.resume and not damage)
@@ -139,11 +139,11 @@ def _beginning(context: RunContext, output: Path, observer: Observer, intent: _I
         if intent.resume:
             find_similar_run(context.spec, output, observer)
             observer.warning("no checkpoint to resume from: starts at the beginning")
-        return _Beginning(None, (), 0)
+        return _StartingPoint(None, (), 0)
     if intent.resume or damage:
-        return _Beginning(None, chain([newest], states), 0)
+        return _StartingPoint(None, chain([newest], states), 0)
     observer.warning(f"starts from scratch; --resume would resume at step {newest.steps} of an earlier process")
-    return _Beginning(None, (), newest.steps)
+    return _StartingPoint(None, (), newest.steps)
 
 
 def _calibrate(context: RunContext, writer: RecordWriter, observer: Observer, seconds: float) -> None:

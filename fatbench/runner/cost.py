@@ -34,7 +34,7 @@ class CostMeter:
 
     def __init__(self, context: RunContext, cost: BatchCost, batch_flops: int) -> None:
         self.cost = cost
-        self._bench = context
+        self._context = context
         self._batch_flops = batch_flops
         self._gpu = Gpu(context.device)
         self.energy = EnergyMeter(self._gpu)
@@ -51,13 +51,13 @@ class CostMeter:
         self._throttled = entries.throttled
         self.energy.carry(entries.joules)
 
-    def watch(self, pulse: TrainStatus) -> None:
+    def watch(self, status: TrainStatus) -> None:
         """Take note of where training stands and whether the device is slowed down."""
-        self._marks.append(Mark(pulse.steps, pulse.train_seconds))
+        self._marks.append(Mark(status.steps, status.train_seconds))
         slowdowns = self._gpu.slowdowns()
         if slowdowns:
             first = self._throttled or Event(
-                kind="throttled", step=pulse.steps, epoch=pulse.epoch, train_seconds=pulse.train_seconds
+                kind="throttled", step=status.steps, epoch=status.epoch, train_seconds=status.train_seconds
             )
             known = set(first.detail.split(", ")) if first.detail else set()
             self._throttled = first.model_copy(update={"detail": ", ".join(sorted(known | slowdowns))})
@@ -66,13 +66,13 @@ class CostMeter:
         """What has been done so far, by field of the record."""
         return {
             "steps": training.steps,
-            "data_passes": training.batches / len(self._bench.loader),
+            "data_passes": training.batches / len(self._context.loader),
             "passes": self.cost.times(training.steps),
         }
 
     def totals(self, training: Training) -> dict[str, Any]:
         """What the training has come to, by field of the record."""
-        pace = throughput(self._marks, self._bench.spec.training.batch_size, throttled=self._throttled is not None)
+        pace = throughput(self._marks, self._context.spec.training.batch_size, throttled=self._throttled is not None)
         return self.effort(training) | {
             "throughput": pace,
             "compute": self._compute(training.steps),
@@ -84,7 +84,7 @@ class CostMeter:
         return [] if self._throttled is None else [self._throttled]
 
     def _compute(self, steps: int) -> Compute | None:
-        seconds = self._bench.clock.seconds("train")
+        seconds = self._context.clock.seconds("train")
         if not (steps and seconds):
             return None
         flops = self._batch_flops * steps / self.cost.updates

@@ -20,8 +20,8 @@ class Observer:
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: it is scored to the end."""
 
-    def training(self, pulse: TrainStatus, images_per_second: float) -> None:
-        """Training is at `pulse`; called about once a second, on the clock."""
+    def training(self, status: TrainStatus, images_per_second: float) -> None:
+        """Training is at `status`; called about once a second, on the clock."""
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""

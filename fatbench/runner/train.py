@@ -124,7 +124,7 @@ def _prepared(context: RunContext, writer: RecordWriter, observer: Observer) -> 
     observer.stage("warming up")
     ctx = context.method_context()
     cost_meter = _warm_up(context, ctx)
-    writer.note(memory={**writer.record.memory, **_stored_results(ctx, context.device, observer)})
+    writer.note(memory={**writer.record.memory, **_per_image_memory(ctx, context.device, observer)})
     del ctx  # the training's own takes the same room
     with (
         context.clock.phase("warmup"),
@@ -143,7 +143,7 @@ def _conclude(
 ) -> None:
     """Say how the training ended, and save the weights that are to be scored."""
     if stopped_by == "diverged":
-        writer.note(events=[*writer.record.events, _divergence(training.pulse())])
+        writer.note(events=[*writer.record.events, _divergence(training.status())])
     else:
         if training.average is not None:
             with context.clock.phase("train"):  # a model is not trained before it has its statistics
@@ -179,14 +179,14 @@ def _train(
     """Run the training, and settle its account however it ends."""
     cost_meter, peak = callbacks.cost_meter, callbacks.peak
 
-    def watch(pulse: TrainStatus) -> None:
-        cost_meter.watch(pulse)
-        observer.training(pulse, pulse.steps * context.spec.training.batch_size / max(pulse.train_seconds, 1e-9))
+    def watch(status: TrainStatus) -> None:
+        cost_meter.watch(status)
+        observer.training(status, status.steps * context.spec.training.batch_size / max(status.train_seconds, 1e-9))
 
-    def end_epoch(pulse: TrainStatus) -> Enough | None:
+    def end_epoch(status: TrainStatus) -> Enough | None:
         eval_mode = evaluation_memory_explained(context.spec)
         with cost_meter.energy.paused(), peak.paused(), eval_mode, training.scored_weights():
-            probe = _probe(context, pulse, callbacks.early_stopping.probes)
+            probe = _probe(context, status, callbacks.early_stopping.probes)
             overfitted = callbacks.overfitting_detector.look(probe)
             callbacks.model_selector.look(probe, overfitted=overfitted)
         observer.probed(probe)
@@ -220,7 +220,7 @@ def _save(context: RunContext, writer: RecordWriter, name: str, file: str, weigh
     writer.keep(name, writer.artefact(file), sha256)
 
 
-def _stored_results(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:
+def _per_image_memory(ctx: Context, device: torch.device, observer: Observer) -> dict[str, int]:
     """Say how much the method remembers of single images, and return it for the record: nothing, for most."""
     tensors = [buffer for buffer in ctx.buffers.values() if isinstance(buffer, Tensor)]  # an own method may do worse
     memory = [buffer for buffer in tensors if buffer.shape[:1] == (ctx.num_train,)]
@@ -243,7 +243,7 @@ def _warm_up(context: RunContext, ctx: Context) -> CostMeter:
     return CostMeter(context, cost, flops.total)
 
 
-def _probe(context: RunContext, pulse: TrainStatus, names: Sequence[str]) -> Probe:
+def _probe(context: RunContext, status: TrainStatus, names: Sequence[str]) -> Probe:
     evaluator = context.evaluator_on(context.dataset.x_val, context.dataset.y_val)
 
     def look(name: str) -> Score:
@@ -251,11 +251,11 @@ def _probe(context: RunContext, pulse: TrainStatus, names: Sequence[str]) -> Pro
         return Score(correct=score.correct, total=score.total)
 
     return Probe(
-        epoch=pulse.epoch,
-        step=pulse.steps,
-        train_seconds=pulse.train_seconds,
-        lr=pulse.lr,
-        loss=pulse.loss,
+        epoch=status.epoch,
+        step=status.steps,
+        train_seconds=status.train_seconds,
+        lr=status.lr,
+        loss=status.loss,
         scores={name: look(name) for name in names},
     )
 
@@ -269,11 +269,11 @@ def _missed_budget(context: RunContext, training: Training, last: Probe) -> Iter
         yield Event(kind="missed-budget", step=last.step, epoch=last.epoch, train_seconds=spent, detail=detail)
 
 
-def _divergence(pulse: TrainStatus) -> Event:
+def _divergence(status: TrainStatus) -> Event:
     return Event(
         kind="diverged",
-        step=pulse.steps,
-        epoch=pulse.epoch,
-        train_seconds=pulse.train_seconds,
+        step=status.steps,
+        epoch=status.epoch,
+        train_seconds=status.train_seconds,
         detail="the loss or a weight is no longer finite; noticed at this step",
     )

@@ -121,20 +121,20 @@ class Training:
         self, watch: Callable[[TrainStatus], None], end_epoch: Callable[[TrainStatus], Enough | None] | None
     ) -> StoppedBy | None:
         """Tell those who watch where training stands, and return why it ends here, or None."""
-        pulse = self.pulse()
-        if not math.isfinite(pulse.loss) or (end_epoch and not self._weights_finite()):
+        status = self.status()
+        if not math.isfinite(status.loss) or (end_epoch and not self._weights_finite()):
             return "diverged"
-        watch(pulse)
+        watch(status)
         if end_epoch is None:
             return None
         self.loss_sum.zero_()
         self.loss_steps = 0
         if self.average is not None:
-            self.average.after_epoch(pulse.progress)
+            self.average.after_epoch(status.progress)
         with self.clock.phase("probe"):
-            return end_epoch(pulse)
+            return end_epoch(status)
 
-    def pulse(self) -> TrainStatus:
+    def status(self) -> TrainStatus:
         """Where training stands now; waits for the device."""
         seconds = self.clock.seconds("train")
         if self.throttle is not None:

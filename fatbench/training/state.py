@@ -150,6 +150,6 @@ def _fill_slots(training: Training, stored: dict[str, Tensor]) -> None:
         index, name = key.split(" ", 1)
         if name != "group lr":
             parameter = parameters[int(index)]
-            room = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
-            training.optimizer.state[parameter].setdefault(name, room)
+            empty = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+            training.optimizer.state[parameter].setdefault(name, empty)
     _fill(_slots(training), stored)

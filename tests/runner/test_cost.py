@@ -31,7 +31,7 @@ class Heard(Observer):
     def probed(self, probe: Probe) -> None:
         self._probed()
 
-    def training(self, pulse: TrainStatus, images_per_second: float) -> None:
+    def training(self, status: TrainStatus, images_per_second: float) -> None:
         self._training()
 
 

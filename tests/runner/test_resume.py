@@ -167,10 +167,12 @@ def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine:
 def scripted(monkeypatch: pytest.MonkeyPatch, fgsm: list[int], pgd: list[int]) -> None:
     """Let probes come out so, epoch by epoch, of 100 images."""
 
-    def probe(_bench: object, pulse: TrainStatus, names: tuple[str, ...]) -> Probe:
-        right = {"fgsm": fgsm[pulse.epoch - 1], "pgd-10": pgd[pulse.epoch - 1]}
+    def probe(_bench: object, status: TrainStatus, names: tuple[str, ...]) -> Probe:
+        right = {"fgsm": fgsm[status.epoch - 1], "pgd-10": pgd[status.epoch - 1]}
         scores = {name: Score(correct=right.get(name, 50), total=100) for name in names}
-        return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0, lr=pulse.lr, loss=pulse.loss, scores=scores)
+        return Probe(
+            epoch=status.epoch, step=status.steps, train_seconds=0, lr=status.lr, loss=status.loss, scores=scores
+        )
 
     monkeypatch.setattr("fatbench.runner.train._probe", probe)
 

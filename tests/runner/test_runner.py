@@ -60,8 +60,8 @@ def test_probing_and_scoring_do_not_change_training(tmp_path: Path, monkeypatch:
     probed = run(make_spec("fgsm-rs"), output=tmp_path / "a")
     unseen = {name: Score(correct=0, total=1) for name in PROBES}
 
-    def without_looking(_: object, pulse: TrainStatus, __: object) -> Probe:
-        return Probe(epoch=pulse.epoch, step=pulse.steps, train_seconds=0.0, lr=pulse.lr, loss=None, scores=unseen)
+    def without_looking(_: object, status: TrainStatus, __: object) -> Probe:
+        return Probe(epoch=status.epoch, step=status.steps, train_seconds=0.0, lr=status.lr, loss=None, scores=unseen)
 
     monkeypatch.setattr("fatbench.runner.train._probe", without_looking)
     unprobed = run(make_spec("fgsm-rs", evaluate=[]), output=tmp_path / "b")

@@ -24,4 +24,4 @@ def test_the_rate_is_where_the_spec_says(flags: dict[str, Any], rates: dict[floa
     training = set_up(spec, None, False).training()
     for progress, fraction in rates.items():
         training.counters = (round(progress * 100 * len(training.loader)), 0, 0)
-        assert training.pulse().lr == pytest.approx(0.3 * fraction)
+        assert training.status().lr == pytest.approx(0.3 * fraction)

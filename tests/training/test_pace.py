@@ -48,7 +48,7 @@ def timed_trial(
 
 
 def run(trial: Trial, pulses: list[TrainStatus]) -> TrainStatus:
-    assert trial.training.run(lambda _: None, lambda pulse: bool(pulses.append(pulse))) == "time"
+    assert trial.training.run(lambda _: None, lambda status: bool(pulses.append(status))) == "time"
     return pulses[-1]
 
 

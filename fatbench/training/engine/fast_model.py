@@ -128,19 +128,19 @@ class FastModel(nn.Module):
         return FoldedNet(net, dtype, stem_channels=self._stem_channels, compiled=compiled)
 
     def _objection_to_shadowed(self, x: Tensor, memory_format: torch.memory_format) -> str:
-        def build(trial: Classifier) -> Answer:
-            _set_format(trial.net, memory_format)
-            shadowed = self._build_shadowed(trial)
-            return lambda z: shadowed(trial.normalise(z).contiguous(memory_format=memory_format), constant=False)
+        def build(copied: Classifier) -> Answer:
+            _set_format(copied.net, memory_format)
+            shadowed = self._build_shadowed(copied)
+            return lambda z: shadowed(copied.normalise(z).contiguous(memory_format=memory_format), constant=False)
 
         return objection(self.classifier, build, x, training=True) or objection(
             self.classifier, build, x, training=False
         )
 
     def _try_to_fold(self, x: Tensor) -> None:
-        def build(trial: Classifier) -> Answer:
-            folded_net = self._build_folded(trial)
-            return lambda z: folded_net(trial.normalise(z).contiguous(memory_format=self._format))
+        def build(copied: Classifier) -> Answer:
+            folded_net = self._build_folded(copied)
+            return lambda z: folded_net(copied.normalise(z).contiguous(memory_format=self._format))
 
         try:
             folded_net = self._build_folded(self.classifier, compiled=self._compiled)

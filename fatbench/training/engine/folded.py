@@ -106,8 +106,8 @@ class _Copy(nn.Module):
         """Make room for copies of type `dtype`."""
         by = None if self.norm is None else affine([self.norm])[0]
         for name, like in zip(("weight", "bias"), self.computed(by), strict=True):
-            room = None if like is None else torch.empty_like(like, dtype=dtype, requires_grad=False)
-            self.register_buffer(name, room, persistent=False)
+            empty = None if like is None else torch.empty_like(like, dtype=dtype, requires_grad=False)
+            self.register_buffer(name, empty, persistent=False)
 
     def computed(self, by: Affine | None) -> tuple[Tensor, Tensor | None]:
         """The weight and bias that the source has now, in its own precision; `by` is the folded batch norm's."""

@@ -91,7 +91,7 @@ class Trial:
         """Train to the end of the budget; the state there, with loss, steps and the place in the random stream."""
         torch.manual_seed(7)
         pulses: list[TrainStatus] = []
-        self.training.run(lambda _: None, lambda pulse: bool(pulses.append(pulse)))
+        self.training.run(lambda _: None, lambda status: bool(pulses.append(status)))
         counts = {"steps": pulses[-1].steps, "batches": pulses[-1].batches, "loss": pulses[-1].loss}
         random = {"random": torch.get_rng_state()}
         return self.state | random | {name: torch.tensor(value) for name, value in counts.items()}
