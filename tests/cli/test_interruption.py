@@ -112,7 +112,7 @@ def test_in_an_evaluation_a_signal_ends_the_run_at_once(
     path, record = the_record(tmp_path)
     assert (said.code, record.status, record.budget.stopped_by) == (code, "interrupted", "epochs")
     assert said.complaint.endswith(f"; fatbench resume {record.id} resumes the evaluation")
-    assert "trained already" in fatbench("resume", path, "--quiet", "--calibration", "0").complaint
+    assert "already trained" in fatbench("resume", path, "--quiet", "--calibration", "0").complaint
     assert load(path).status == "finished"
     assert sorted(file.name for file in (path.parent / record.id).iterdir()) == ["model.safetensors", "samples.npz"]
 
@@ -265,7 +265,7 @@ def test_a_result_is_shown_and_not_run_again_whatever_has_changed(
     before = path.read_bytes()
     said = fatbench("resume", record.id, "-q")
     assert (said.code, path.read_bytes()) == (0, before)
-    assert said.complaint.startswith("finished already: ")
+    assert said.complaint.startswith("already finished: ")
     assert record.id[:20] in said.out or "fgsm-rs" in said.out
 
 
@@ -292,7 +292,7 @@ def test_after_an_interruption_the_rest_is_not_begun_and_all_are_listed(
         ["failed", "bad", "seed", "0"],
         ["failed", "bad", "seed", "1"],
         ["interrupted", "standard", "seed", "0"],
-        ["not", "begun", "standard", "seed", "1"],
+        ["not", "started", "standard", "seed", "1"],
     ]
     stored = [load(path) for path in (tmp_path / "results").glob("*.json")]
     assert sorted(record.status for record in stored) == ["failed", "failed", "interrupted"]
@@ -321,7 +321,7 @@ def test_a_signal_between_two_runs_ends_the_session_with_its_list(
     assert said.code == 75
     assert [line.split()[1:-2] for line in said.err.splitlines()[-3:-1]] == [
         ["finished", "standard"],
-        ["not", "begun", "standard"],
+        ["not", "started", "standard"],
     ]
 
 

@@ -137,7 +137,7 @@ def test_another_evaluations_state_is_no_business_of_this_one(subject: Subject, 
         other, options = change(subject)
         eval_result = other.evaluate(**{"batch_size": 3, "watch": watcher, "state": state} | options)
     assert watcher.heard[0].part.startswith("apgd-ce, chunk 1 of")
-    assert not any("anew" in warning for warning in eval_result.warnings)
+    assert not any("restarted" in warning for warning in eval_result.warnings)
 
 
 def _cut_short(state: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_damaged_state_is_not_believed(subject: Subject, tmp_path: Path, damag
         damage(state)
         eval_result = subject.evaluate(batch_size=3, watch=watcher, state=state)
     assert watcher.heard[0].part == "apgd-ce, chunk 1 of 4"
-    assert sum("began anew" in warning for warning in eval_result.warnings) == 1
+    assert sum("restarted" in warning for warning in eval_result.warnings) == 1
 
 
 def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
