@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.evaluation_table import EvaluationRow
-from fatbench.record import Environment
+from fatbench.record.parts import Environment
 
 _WIDTH = 120  # characters, at least
 _LEGEND = """\

@@ -21,7 +21,7 @@ from benchmarks.lanes import cifar_shaped
 from benchmarks.measuring import clock_for
 from benchmarks.shortened import shortened
 from fatbench import runner
-from fatbench.config.request import Request
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import EvalEngine
 from fatbench.data.loader import to_float
@@ -96,7 +96,7 @@ class Subject:
 def digits_subject(folder: Path, device: str) -> Subject:
     """The small model trained for seconds, and test images of digits."""
     (spec,) = resolve(Request(["fgsm-rs"], settings={"epochs": 6, "evaluate": ["clean"]}), device=device)
-    record = runner.run(spec, output=folder, calibration_seconds=0.0)
+    record = runner.run(spec, RunOptions(output=folder, calibration_seconds=0.0))
     context = set_up(spec, data_dir=None, download=False)
     context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"], device=device))
     x, y = to_float(context.dataset.x_test[:100]), context.dataset.y_test[:100]

@@ -4,6 +4,7 @@ Nothing is printed, and torch is imported only where something is computed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,8 @@ def run(
     from fatbench import runner
     from fatbench.environment import resolve_device
 
-    how = vars(options or RunOptions()) | {"require": require}
-    return [runner.run(spec, **how) for spec in resolve(request, resolve_device(device))]
+    how = replace(options or RunOptions(), require=require)
+    return [runner.run(spec, how) for spec in resolve(request, resolve_device(device))]
 
 
 def evaluate(
@@ -100,7 +101,7 @@ def evaluate(
     from fatbench.models.checkpoint_metadata import known_settings, merged_settings, sha256_of
 
     _check_names(settings)
-    path, how = Path(checkpoint), options or RunOptions()
+    path = Path(checkpoint)
     named = {name: value for name, value in (("model", model), ("dataset", dataset)) if value is not None}
     weights = {
         "checkpoint": sha256_of(path),
@@ -112,9 +113,7 @@ def evaluate(
 
     samples = None if eval_samples is None else str(eval_samples)
     spec = resolve_evaluation(given, samples, resolve_device(device), **weights)
-    return external.evaluate(
-        spec, path, output=how.output, data_dir=how.data_dir, download=how.download, force=how.force
-    )
+    return external.evaluate(spec, path, options or RunOptions())
 
 
 def load(paths: Files = DEFAULT_OUTPUT) -> list["Run"]:
@@ -123,7 +122,7 @@ def load(paths: Files = DEFAULT_OUTPUT) -> list["Run"]:
     Raises:
         UsageError: there are none, or one cannot be read.
     """
-    from fatbench.report.loading import load_runs
+    from fatbench.report.run import load_runs
 
     def refuse(error: UsageError) -> None:
         raise error

@@ -12,7 +12,7 @@ import torch
 
 import fatbench
 from fatbench.errors import ResourceError, UsageError
-from fatbench.record import Environment
+from fatbench.record.parts import Environment
 
 # In plain RuntimeErrors: of a CPU, of libraries on a GPU, of Metal.
 _OUT_OF_MEMORY = (

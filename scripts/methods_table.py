@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from fatbench import methods
-from fatbench.conformance.counted import facts
+from fatbench.conformance.card import facts
 from fatbench.conformance.report import Facts
 from fatbench.evaluation.eval_mode import isolated_rng
 

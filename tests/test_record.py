@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fatbench import record as records
 from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError, UsageError
-from fatbench.record import (
+from fatbench.record import Record, load, save, write_atomically
+from fatbench.record.parts import (
     Budget,
     Compute,
     DataInfo,
@@ -25,15 +26,11 @@ from fatbench.record import (
     MethodInfo,
     Passes,
     Probe,
-    Record,
     Score,
     Selection,
     TargetInfo,
     Throughput,
     Timing,
-    load,
-    save,
-    write_atomically,
 )
 
 from .report.records import SPEC, probe, record, score

@@ -4,7 +4,8 @@ import json
 import random
 from pathlib import Path
 
-from fatbench.record import Probe, Record, load, save
+from fatbench.record import Record, load, save
+from fatbench.record.parts import Probe
 
 from .report.records import event, record, score
 

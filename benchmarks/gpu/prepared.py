@@ -10,7 +10,7 @@ from fatbench.config.spec import RunSpec
 from fatbench.environment import PeakMemory
 from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.metering.flops import counted_flops
-from fatbench.record import EngineInfo
+from fatbench.record.parts import EngineInfo
 from fatbench.runner.setup import RunContext, set_up
 from fatbench.training.loop import Training
 from fatbench.training.passes import count_passes

@@ -14,11 +14,11 @@ from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.scale import Run
 from benchmarks.gpu.section import Section, rounded
 from fatbench.cancellation import Interrupted
-from fatbench.config.request import Request
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import RunSpec
+from fatbench.evaluation.autoattack.adapter import parts_for
 from fatbench.evaluation.autoattack.checkpoint import CLEAN
-from fatbench.evaluation.autoattack.parts import parts_for
 from fatbench.record import Record, load
 from fatbench.record.samples import STANDING
 from fatbench.runner import run
@@ -65,7 +65,7 @@ def _train(section: Section, wanted: Sequence[Run]) -> None:
         spec, folder = spec_for(section, plan[name]), section.output / RECORDS
         started = time.monotonic()
         try:
-            record = run(spec, output=folder, force=True, calibration_seconds=0.0, observer=_TrainingOnly())
+            record = run(spec, RunOptions(output=folder, force=True, calibration_seconds=0.0), observer=_TrainingOnly())
         except Interrupted:
             record = load(folder / f"{spec.id}.json")
         last = record.history[-1] if record.history else None

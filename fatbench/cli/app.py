@@ -10,8 +10,7 @@ import typer
 import fatbench
 from fatbench.cli.check_method import check_method
 from fatbench.cli.compare import compare
-from fatbench.cli.console import say
-from fatbench.cli.errors import INTERNAL, report_error
+from fatbench.cli.console import INTERNAL, report_error, say
 from fatbench.cli.eval import evaluate
 from fatbench.cli.listing import list_things
 from fatbench.cli.new_method import new_method

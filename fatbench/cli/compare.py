@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fatbench.cli.console import make_console, say
 from fatbench.errors import UsageError
-from fatbench.report.loading import load_runs, split_names
+from fatbench.report.run import load_runs, split_names
 
 if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` has no use for them
     from fatbench.report import regression

@@ -93,15 +93,7 @@ def _score(spec: RunSpec, checkpoint: Path, how: RunOptions, *, quiet: bool) -> 
         redirect_stdout(sys.stderr),
         ProgressObserver(make_console(stderr=True), checkpoint.name, quiet, "eval") as observer,
     ):
-        return external.evaluate(
-            spec,
-            checkpoint,
-            output=how.output,
-            data_dir=how.data_dir,
-            download=how.download,
-            force=how.force,
-            observer=observer,
-        )
+        return external.evaluate(spec, checkpoint, how, observer=observer)
 
 
 def _print_reasons(result: Record) -> int:

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from fatbench.evaluation.eval_result import EvalProgress
-from fatbench.record import Probe, Record, Score
+from fatbench.record import Record
+from fatbench.record.parts import Probe, Score
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import TrainStatus
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from fatbench.cli.console import json_list, make_console, say
-from fatbench.cli.errors import report_error
+from fatbench.cli.console import json_list, make_console, report_error, say
 from fatbench.cli.resume_hint import report_interrupted, with_resume_hint
 from fatbench.cli.show import print_result
 from fatbench.cli.signals import Signals, cancel_on_signals, ignore_signals
@@ -117,7 +116,7 @@ def _run_one(spec: RunSpec, how: RunOptions, *, quiet: bool, cancel: Signals) ->
 
     # What a user's own method or model prints is no result: stdout is for records and panels.
     with redirect_stdout(sys.stderr), ProgressObserver(make_console(stderr=True), _title(spec), quiet) as observer:
-        return runner.run(spec, observer=observer, cancel=cancel, **vars(how))
+        return runner.run(spec, how, observer=observer, cancel=cancel)
 
 
 def _title(spec: RunSpec) -> str:

@@ -21,7 +21,7 @@ from fatbench.config.request import DEFAULT_OUTPUT
 from fatbench.errors import UsageError
 from fatbench.record import Record
 from fatbench.record.paths import run_of_path
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import plain
 from fatbench.report.run import Run
 
 

@@ -19,7 +19,7 @@ from fatbench.config.option import Panel
 from fatbench.config.request import Request
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import RunSpec, short_name
-from fatbench.record import Environment
+from fatbench.record.parts import Environment
 
 if TYPE_CHECKING:
     from fatbench.runner.timing import Estimate, StepTime

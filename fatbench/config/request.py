@@ -30,11 +30,11 @@ class Request:
 class RunOptions:
     """How to run a spec, whatever it says: nothing that is computed depends on it. See `fatbench.runner.run`."""
 
-    output: Path = DEFAULT_OUTPUT
+    output: Path = DEFAULT_OUTPUT  # the folder of records
     data_dir: Path | None = None
-    download: bool = False
-    force: bool = False
-    resume: bool = False
+    download: bool = False  # a missing dataset
+    force: bool = False  # run again what is stored
+    resume: bool = False  # an interrupted run, from its checkpoint
     checkpoint_every: CheckpointInterval = EVERY_EPOCH
-    require: Sequence[Toggle] = ()
-    calibration_seconds: float = 5.0
+    require: Sequence[Toggle] = ()  # parts of the fast engine that must be in force: otherwise nothing is trained
+    calibration_seconds: float = 5.0  # to measure the device's peak, once per process, for MFU; 0: none

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fatbench.conformance.case import Case
 from fatbench.conformance.report import Verdict, declared, failed, ok
 from fatbench.conformance.sandbox import describe_error
-from fatbench.conformance.toy_problem import batches
+from fatbench.conformance.toy_problem import Case, batches
 
 _aten = torch.ops.aten
 # A number that the host reads; sizes that depend on values; decompositions and draws that check themselves

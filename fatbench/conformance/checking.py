@@ -7,16 +7,14 @@ import torch
 
 from fatbench import methods
 from fatbench.conformance.capture import captures, stays_in_bounds
-from fatbench.conformance.card import declares_batch_norm, declares_passes, is_a_card
-from fatbench.conformance.case import Case
-from fatbench.conformance.counted import facts
+from fatbench.conformance.card import declares_batch_norm, declares_passes, facts, is_a_card
 from fatbench.conformance.report import Facts, Finding, Report, Verdict, failed
-from fatbench.conformance.running import runs, trains
 from fatbench.conformance.sandbox import describe_error, sandboxed
 from fatbench.conformance.shapes_dtypes import augmented, bf16, channels, channels_last, odd_batches, two_classes
-from fatbench.conformance.side_effects import keeps_batch, keeps_modes, keeps_weights
+from fatbench.conformance.side_effects import keeps_batch, keeps_modes, keeps_weights, runs, trains
 from fatbench.conformance.state import keeps_buffers_in_place, repeats, repeats_first_loss, resumes
 from fatbench.conformance.threat_bounds import stays
+from fatbench.conformance.toy_problem import Case
 from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.methods import Method
 

@@ -1,6 +1,7 @@
 """What the checks of a method found, for tables and machines. No torch here."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 Status = Literal["ok", "declared", "unknown", "failed", "skipped"]
@@ -66,21 +67,7 @@ class Report:
         return [finding for finding in self.findings if finding.status == "failed"]
 
 
-def ok(detail: str = "") -> Verdict:
-    """It is as it must be."""
-    return Verdict("ok", detail)
-
-
-def failed(detail: str) -> Verdict:
-    """It is not; the detail says what is wrong, and the remedy."""
-    return Verdict("failed", detail)
-
-
-def declared(detail: str) -> Verdict:
-    """It is not the rule, but as declared."""
-    return Verdict("declared", detail)
-
-
-def unknown(detail: str) -> Verdict:
-    """There is nothing to hold it against."""
-    return Verdict("unknown", detail)
+ok = partial(Verdict, "ok")  # as it must be
+failed = partial(Verdict, "failed")  # it is not; the detail says what is wrong, and the remedy
+declared = partial(Verdict, "declared")  # not the rule, but as declared
+unknown = partial(Verdict, "unknown")  # there is nothing to hold it against

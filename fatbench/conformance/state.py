@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from fatbench.conformance.case import Case
 from fatbench.conformance.report import Verdict, failed, ok
-from fatbench.conformance.toy_problem import BATCHES, batches, losses
+from fatbench.conformance.toy_problem import BATCHES, Case, batches, losses
 from fatbench.evaluation.eval_mode import seed_everything
 from fatbench.training.state import restore, training_state
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fatbench.conformance.case import Case
 from fatbench.conformance.report import Verdict, declared, failed, ok
+from fatbench.conformance.toy_problem import Case
 from fatbench.methods import Description
 from fatbench.threat import Ball
 

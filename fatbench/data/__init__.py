@@ -91,7 +91,7 @@ def _read_path(dataset: str) -> Arrays:
 
         return read_folder(path)
     if dataset.endswith(".npz"):
-        from fatbench.data.npz import read_npz
+        from fatbench.data.arrays import read_npz
 
         return read_npz(path)
     if "/" in dataset or os.sep in dataset:

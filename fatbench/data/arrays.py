@@ -1,7 +1,8 @@
 """The form that every source of images is brought to, and the one place where untrusted arrays are checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fatbench.data.ranking import fingerprint
 from fatbench.errors import UsageError
+from fatbench.io.npz import read_arrays
 
 LARGEST = 64 * 2**30  # bytes: no dataset of small images is larger, and a zip bomb is
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -115,3 +117,20 @@ def _check_classes(y_train: NDArray[np.int64], y_test: NDArray[np.int64], where:
 
 def _dimensions(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def read_npz(path: Path) -> Arrays:
+    """Return x_train, y_train, x_test and y_test of the file, checked and in the one layout.
+
+    Raises:
+        UsageError: anything wrong with the file, naming the array at fault.
+    """
+
+    def wanted(there: Collection[str]) -> Collection[str]:
+        missing = next((key for key in KEYS if key not in there), None)
+        if missing is not None:
+            has = ", ".join(sorted(there)[:8]) or "nothing"
+            raise UsageError(f"{path} has no {missing}: it needs {', '.join(KEYS)}, and has {has:.200}")
+        return KEYS
+
+    return check(read_arrays(path, wanted, LARGEST), where=str(path))

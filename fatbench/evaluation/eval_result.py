@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fatbench.record import Fact, Finding, Score
+from fatbench.record.parts import Fact, Finding, Score
 from fatbench.record.samples import STANDING
 
 

@@ -17,7 +17,7 @@ from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.evaluation.eval_result import EvalProgress, EvalResult, Watch, attack_result
 from fatbench.evaluation.microbatch import MicroBatch, in_chunks
 from fatbench.models.classifier import Classifier
-from fatbench.record import Fact, Finding
+from fatbench.record.parts import Fact, Finding
 from fatbench.threat import Ball
 
 ATTACK_SEED = 0  # the same for every run, so that PGD starts from the same noise under every method

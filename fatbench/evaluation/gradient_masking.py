@@ -21,7 +21,7 @@ from fatbench.evaluation.eval_result import EvalResult
 from fatbench.evaluation.evaluator import ATTACK_SEED, Evaluator
 from fatbench.evaluation.microbatch import in_chunks
 from fatbench.models.classifier import Classifier
-from fatbench.record import Masking
+from fatbench.record.parts import Masking
 from fatbench.statistics import wilson
 from fatbench.threat import Ball
 

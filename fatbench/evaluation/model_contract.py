@@ -12,7 +12,7 @@ from fatbench.evaluation.constraints import ROUNDING, check_ball, check_images, 
 from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.models.classifier import Classifier, NotLogitsError
 from fatbench.ops import input_gradient_with
-from fatbench.record import Finding
+from fatbench.record.parts import Finding
 from fatbench.threat import Ball
 
 _SEED = 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fatbench.record import Throughput
+from fatbench.record.parts import Throughput
 
 NOISY_SPREAD = 0.10  # of the median
 _BLOCK_SECONDS = 0.25  # a shorter one says more about the scheduler of the operating system than about the run

@@ -7,8 +7,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient_with
 
 REACH = 3.0  # of base n: noise and step add up, and are not projected
-# The attack runs in train mode.
-PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}  # the attack runs in train mode
 
 
 def aaer(

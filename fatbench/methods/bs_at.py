@@ -6,8 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient, kl
 
 NORMS = ("linf", "l2")
-# Batch norm is updated by: adversarial.
-PASSES = {"forward": "steps + 2", "inputs": "steps + 2", "weights": 1, "batch_norm": 1}
+PASSES = {"forward": "steps + 2", "inputs": "steps + 2", "weights": 1, "batch_norm": 1}  # batch norm: adversarial
 
 
 def bs_at(

@@ -7,8 +7,7 @@ from fatbench.ops import shared_input_gradient, smoothing_leaving
 
 TRAINS_OUTSIDE = "the start is part of the loss, and it is not clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
-# Batch norm is updated by: start, adversarial.
-PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: start, adversarial
 
 
 def fgsm_mep(

@@ -8,8 +8,7 @@ from fatbench.ops import shared_input_gradient, smoothing_leaving
 REACH = 1.5  # `stretch` of the step
 TRAINS_OUTSIDE = "neither the start nor the mixture is clamped to the box, as in the authors' code"
 NOT_COMPILABLE = "attack and loss go back through one forward, which torch does not promise of compiled code"
-# Batch norm is updated by: last, mixture, new.
-PASSES = {"forward": 3, "inputs": 4, "weights": 3, "batch_norm": 3}
+PASSES = {"forward": 3, "inputs": 4, "weights": 3, "batch_norm": 3}  # batch norm: last, mixture, new
 
 
 def fgsm_pco(

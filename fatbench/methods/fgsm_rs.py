@@ -5,8 +5,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
-# The attack runs in train mode.
-PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}  # the attack runs in train mode
 
 
 def fgsm_rs(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25) -> Losses:

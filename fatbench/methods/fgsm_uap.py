@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import shared_input_gradient, smoothing_leaving
 
-# Batch norm is updated by: start, end.
-PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: start, end
 
 
 def fgsm_uap(

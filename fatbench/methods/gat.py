@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient
 
-# Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}
+PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: clean, adversarial
 
 
 def gat(

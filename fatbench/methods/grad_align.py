@@ -8,8 +8,7 @@ from fatbench.ops import differentiable_input_gradient, input_gradient
 NOT_COMPILABLE = "torch.compile has no backward pass through a backward pass"
 TRAINS_OUTSIDE = "x + noise, where the second gradient is taken, is not clamped, as in the authors' code"
 # Going back through the second gradient's backward pass costs one of each.
-# Batch norm is updated by: clean, adversarial, noisy.
-PASSES = {"forward": 4, "inputs": 4, "weights": 3, "batch_norm": 3}
+PASSES = {"forward": 4, "inputs": 4, "weights": 3, "batch_norm": 3}  # batch norm: clean, adversarial, noisy
 
 
 def grad_align(model: nn.Module, batch: Batch, ctx: Context, *, alpha: float = 1.25, weight: float = 0.2) -> Losses:

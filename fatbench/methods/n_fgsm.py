@@ -6,8 +6,7 @@ from fatbench.ops import input_gradient
 
 NORMS = ("linf", "l2")
 REACH = 3.0  # noise and step add up, and are not projected
-# The attack runs in train mode.
-PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}  # the attack runs in train mode
 
 
 def n_fgsm(

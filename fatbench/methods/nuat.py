@@ -6,8 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient
 
 NOT_CAPTURABLE = "the host waits for a singular value decomposition's verdict on itself"
-# Batch norm is updated by: clean, adversarial.
-PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}
+PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: clean, adversarial
 
 
 def nuat(

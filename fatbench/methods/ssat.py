@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import evaluating, input_gradient_with
 
-# Batch norm is updated by the loss.
-PASSES = {"forward": "checkpoints + 1", "inputs": 2, "weights": 1, "batch_norm": 1}
+PASSES = {"forward": "checkpoints + 1", "inputs": 2, "weights": 1, "batch_norm": 1}  # batch norm is updated by the loss
 
 
 def ssat(model: nn.Module, batch: Batch, ctx: Context, *, checkpoints: int = 3, alpha: float = 1.25) -> Losses:

@@ -6,8 +6,7 @@ from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import shared_input_gradient
 
 TRAINS_OUTSIDE = "the start, whose output the loss holds to the end's, is the last batch's perturbation on new images"
-# Batch norm is updated by: start, end.
-PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: start, end
 
 
 def tdat(

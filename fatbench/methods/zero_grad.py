@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from fatbench.interface import Batch, Context, Losses
 from fatbench.ops import input_gradient
 
-# The attack runs in train mode.
-PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}
+PASSES = {"forward": 2, "inputs": 2, "weights": 1, "batch_norm": 2}  # the attack runs in train mode
 
 
 def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float = 0.35, alpha: float = 2.0) -> Losses:

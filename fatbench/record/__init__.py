@@ -22,9 +22,6 @@ from fatbench.record.parts import (
     EngineInfo,
     Environment,
     Event,
-    Fact,
-    Finding,
-    Masking,
     MethodInfo,
     Part,
     Passes,
@@ -36,33 +33,6 @@ from fatbench.record.parts import (
     Throughput,
     Timing,
 )
-
-__all__ = [
-    "PROTOCOL",
-    "SCHEMA",
-    "Budget",
-    "Compute",
-    "DataInfo",
-    "Diagnostics",
-    "EngineInfo",
-    "Environment",
-    "Event",
-    "Fact",
-    "Finding",
-    "Masking",
-    "MethodInfo",
-    "Passes",
-    "Probe",
-    "Record",
-    "Score",
-    "Selection",
-    "Status",
-    "TargetInfo",
-    "Throughput",
-    "Timing",
-    "load",
-    "save",
-]
 
 SCHEMA = 4  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fatbench.record import Record, Score
+from fatbench.record import Record
+from fatbench.record.parts import Score
 from fatbench.report import validity
 from fatbench.report.configuration import Configuration, names
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import plain
 from fatbench.report.run import Run, in_words
 from fatbench.statistics import deviation, mean, student, wilson
 

@@ -10,8 +10,8 @@ from fatbench.errors import UsageError
 from fatbench.record import Record
 from fatbench.report.aggregate import Row, aggregate
 from fatbench.report.configuration import Value, configuration, labels
+from fatbench.report.formats import plain
 from fatbench.report.pairs import Pair, pairs_of, with_marks
-from fatbench.report.plain_text import plain
 from fatbench.report.run import Run, run_of
 from fatbench.report.setting import Setting, settings_of
 

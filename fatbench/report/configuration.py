@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fatbench.config.option import Panel
 from fatbench.config.spec import FIELDS, OPTIONS, short_name
 from fatbench.record import Record
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import plain
 
 Value = bool | int | float | str | None
 Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-20", "source", ...

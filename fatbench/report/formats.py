@@ -1,12 +1,15 @@
-"""Numbers and names as people write them: formatted here, once, from the raw numbers of records."""
+"""Numbers and names as people write them, and text out of untrusted records made fit to print."""
 
-from fatbench.report.plain_text import plain
+import re
 
 NONE = "-"
 _UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0))
 _PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 _UP_TO = 600  # of a unit; then the next
 _TITLES = {"autoattack": "AutoAttack", "fgsm": "FGSM"}
+_LONGEST = 120
+_MARKDOWN = re.compile(r"(\[-?\d+\.\d, -?\d+\.\d\])|([\\`*\[\]<>|&])")  # an interval is no link
+_FORMULA = ("=", "+", "-", "@")
 
 
 def percent(share: float) -> str:
@@ -64,3 +67,25 @@ def unit(seconds: float) -> tuple[str, float]:
 def decimals(value: float) -> int:
     """Return how many decimals a measured number is worth."""
     return 3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0
+
+
+def plain(text: object, longest: int = _LONGEST) -> str:
+    """Return `text` on one line without control, formatting or unprintable characters, cut to `longest`.
+
+    It is not markup: hand it to Rich inside a `Text`.
+    """
+    written = str(text)[: 4 * longest]
+    if not written.isprintable() or "  " in written:
+        written = " ".join("".join(letter if letter.isprintable() else " " for letter in written).split())
+    return written if len(written) <= longest else written[: longest - 1] + "…"
+
+
+def markdown_text(text: object, longest: int = 400) -> str:
+    """Return `text` so that a Markdown table shows it literally."""
+    return _MARKDOWN.sub(lambda found: found[1] or f"\\{found[2]}", plain(text, longest))
+
+
+def cell_text(text: str) -> str:
+    """Return `text` so that a spreadsheet takes it for text and never for a formula."""
+    written = plain(text)
+    return f"'{written}" if written.startswith(_FORMULA) else written

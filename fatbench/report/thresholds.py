@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fatbench.config.parsing import parse_evaluation
 from fatbench.errors import UsageError
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import plain
 
 TIME = "train_seconds"
 GRAMMAR = (

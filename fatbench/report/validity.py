@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from fatbench.record import Event, Record
-from fatbench.report.plain_text import plain
+from fatbench.record import Record
+from fatbench.record.parts import Event
+from fatbench.report.formats import plain
 
 NOISY = "noisy"  # among a run's events: its time is not to be relied on
 _OVERFITTING = "catastrophic-overfitting"

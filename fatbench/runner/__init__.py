@@ -1,13 +1,12 @@
 """run(spec) -> Record: the only place where everything meets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from fatbench.cancellation import CancelToken
-from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval
-from fatbench.config.spec import RunSpec, Toggle
+from fatbench.config.request import RunOptions
+from fatbench.config.spec import RunSpec
 from fatbench.environment import is_out_of_memory
 from fatbench.metering.calibration import peak_flops
 from fatbench.record import Record
@@ -26,68 +25,40 @@ from fatbench.runner.train import train_model
 
 
 def run(
-    spec: RunSpec,
-    *,
-    output: Path,
-    data_dir: Path | None = None,
-    download: bool = False,
-    force: bool = False,
-    resume: bool = False,
-    checkpoint_every: CheckpointInterval = EVERY_EPOCH,
-    require: Sequence[Toggle] = (),
-    cancel: CancelToken | None = None,
-    calibration_seconds: float = 5.0,
-    observer: Observer | None = None,
+    spec: RunSpec, options: RunOptions, *, observer: Observer | None = None, cancel: CancelToken | None = None
 ) -> Record:
-    """Train and score what `spec` says, write output/<id>.json as it goes, and return the final record.
+    """Train and score what `spec` says, write <id>.json as it goes, and return the final record.
 
-    A finished identical run is returned as it is stored, and one that was stopped while it was being scored is scored
-    to the end, unless `force`. A diverged run returns too: its record says so. The record of an interrupted or failed
-    run keeps its partial results.
+    A finished identical run is returned as it is stored, and one that was stopped during its evaluation is scored to
+    the end, unless `options.force`. A diverged run returns too: its record says so. The record of an interrupted or
+    failed run keeps its partial results.
 
-    The state of the training is kept beside the record, and `resume` restores it, mid-epoch too: on a CPU
-    the result is then, bit for bit, that of a run which was never interrupted. A record that cannot be read is replaced
-    by the one in the state.
-
-    Parts of the fast engine in `require` must be in force: otherwise nothing is trained.
-
-    Once per process `calibration_seconds` go into the speed of this device, for the model FLOPs utilisation; 0 leaves
-    that unknown.
+    A checkpoint of the training is kept beside the record, and `options.resume` restores it, mid-epoch too: on a CPU
+    the result is then, bit for bit, that of an uninterrupted run. An unreadable record is replaced by the checkpoint's.
 
     Raises:
-        FatbenchError: the run cannot be set up, is being run by another process, or fails on the way; with `resume`,
-            what is stored is of another spec.
-        KeyboardInterrupt: once the run has begun, after its record has been written with status "interrupted". It is
-            Interrupted if `cancel` asked for that, and the state has been kept.
+        FatbenchError: the run cannot be set up, another process runs it, or it fails on the way; with `resume`, what is
+            stored is of another spec.
+        KeyboardInterrupt: once the run has started, after its record has been written with status "interrupted". It is
+            Interrupted if `cancel` asked for that, and the checkpoint has been saved.
     """
     observer = observer or Observer()
-    check_requirable(spec, require)
+    check_requirable(spec, options.require)
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
-        context = set_up(spec, data_dir, download)
-    if resume:
-        restore_record(output, spec.id, observer)
-    intent = _Intent(force, resume, checkpoint_every, require, cancel or CancelToken())
+        context = set_up(spec, options.data_dir, options.download)
+    if options.resume:
+        restore_record(options.output, spec.id, observer)
     method = context.method.description.sha256
     with (
         threads(spec.threads or sensible_threads(context)),
-        claim_run(context, method, output, force=force, resume=resume) as known,
+        claim_run(context, method, options.output, force=options.force, resume=options.resume) as known,
     ):
         if known is None:
-            return _run(context, output, observer, calibration_seconds, intent)
-        check_required(known.engine, require)
+            return _run(context, options, observer, cancel or CancelToken())
+        check_required(known.engine, options.require)
         observer.reused(known)
         return known
-
-
-class _Intent(NamedTuple):
-    """What to make of what is stored, and of this training's own state."""
-
-    force: bool
-    resume: bool
-    checkpoint_every: CheckpointInterval
-    require: Sequence[Toggle]
-    cancel: CancelToken
 
 
 class _StartingPoint(NamedTuple):
@@ -98,12 +69,12 @@ class _StartingPoint(NamedTuple):
     idle_steps: int  # of a checkpoint that is there, and is not resumed
 
 
-def _run(context: RunContext, output: Path, observer: Observer, calibration_seconds: float, intent: _Intent) -> Record:
-    check_places(context.spec, output)
-    trained, states, idle_steps = _starting_point(context, output, observer, intent)
-    writer = trained or begin_run(context, output)
+def _run(context: RunContext, options: RunOptions, observer: Observer, cancel: CancelToken) -> Record:
+    check_places(context.spec, options.output)
+    trained, states, idle_steps = _starting_point(context, options, observer)
+    writer = trained or begin_run(context, options.output)
     with failures_recorded(writer):
-        checkpointer = Checkpointer(writer, intent.checkpoint_every, intent.cancel, idle_steps)
+        checkpointer = Checkpointer(writer, options.checkpoint_every, cancel, idle_steps)
         for finding in check_contract(context):  # before hours of training, not after
             observer.warning(f"{finding.code}: {finding.detail}")
         if trained is not None:
@@ -112,35 +83,35 @@ def _run(context: RunContext, output: Path, observer: Observer, calibration_seco
             if not (states or idle_steps):
                 checkpointer.discard()  # what is there cannot be used
             with training_memory_explained(context.spec, context):
-                train_model(context, writer, observer, checkpointer, states, intent.require)
+                train_model(context, writer, observer, checkpointer, states, options.require)
         healthy = writer.record.budget.stopped_by != "diverged"
         if healthy:
             with evaluation_memory_explained(context.spec):
                 score(context, writer, observer)
                 score_last(context, writer, observer)
-            _calibrate(context, writer, observer, calibration_seconds)
+            _calibrate(context, writer, observer, options.calibration_seconds)
         writer.close("finished" if healthy else "diverged")
     checkpointer.discard()
     return writer.record
 
 
-def _starting_point(context: RunContext, output: Path, observer: Observer, intent: _Intent) -> _StartingPoint:
+def _starting_point(context: RunContext, options: RunOptions, observer: Observer) -> _StartingPoint:
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
-    if intent.force and not intent.resume:
+    if options.force and not options.resume:
         return _StartingPoint(None, (), 0)
-    trained, damage = load_trained(context, output, force=intent.force, require=intent.require)
+    trained, damage = load_trained(context, options.output, force=options.force, require=options.require)
     if trained is not None:
         return _StartingPoint(trained, (), 0)
     if damage:
         observer.warning(f"{damage}: it is trained again")
-    states = usable_checkpoints(context, output, observer, wanted=intent.resume and not damage)
+    states = usable_checkpoints(context, options.output, observer, wanted=options.resume and not damage)
     newest = next(states, None)
     if newest is None:
-        if intent.resume:
-            find_similar_run(context.spec, output, observer)
+        if options.resume:
+            find_similar_run(context.spec, options.output, observer)
             observer.warning("no checkpoint to resume from: starts at the beginning")
         return _StartingPoint(None, (), 0)
-    if intent.resume or damage:
+    if options.resume or damage:
         return _StartingPoint(None, chain([newest], states), 0)
     observer.warning(f"starts from scratch; --resume would resume at step {newest.steps} of an earlier process")
     return _StartingPoint(None, (), newest.steps)

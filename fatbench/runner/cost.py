@@ -3,11 +3,9 @@
 from itertools import pairwise
 from typing import Any
 
-from fatbench.metering.energy import EnergyMeter
-from fatbench.metering.nvml import Gpu
+from fatbench.metering.energy import EnergyMeter, Gpu
 from fatbench.metering.throughput import Mark, throughput
-from fatbench.record import Compute, Event
-from fatbench.record.parts import Count, Part, Quantity, Seconds
+from fatbench.record.parts import Compute, Count, Event, Part, Quantity, Seconds
 from fatbench.runner.setup import RunContext
 from fatbench.training.loop import Training, TrainStatus
 from fatbench.training.passes import BatchCost

@@ -11,7 +11,8 @@ from torch import Tensor
 from fatbench.data.ranking import hash_priority
 from fatbench.errors import UsageError
 from fatbench.evaluation.eval_result import EvalResult
-from fatbench.record import Finding, Record, Score
+from fatbench.record import Record
+from fatbench.record.parts import Finding, Score
 from fatbench.record.samples import NOT_EVALUATED, Outcome, Samples, load_samples
 from fatbench.runner.setup import EvalContext
 

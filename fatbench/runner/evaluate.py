@@ -14,7 +14,7 @@ from fatbench.evaluation.eval_result import EvalProgress, EvalResult, concatenat
 from fatbench.evaluation.gradient_masking import look_for_signs, verdict
 from fatbench.evaluation.microbatch import MicroBatch
 from fatbench.evaluation.model_contract import contract_findings
-from fatbench.record import Diagnostics, Finding, Masking
+from fatbench.record.parts import Diagnostics, Finding, Masking
 from fatbench.record.samples import FILE, save_samples
 from fatbench.runner.eval_results import Results, SubsetResult, stored_results
 from fatbench.runner.memory import named_peaks

@@ -5,12 +5,14 @@ from pathlib import Path
 import torch
 
 from fatbench import data, models
+from fatbench.config.request import RunOptions
 from fatbench.config.spec import EXTERNAL, RunSpec
 from fatbench.errors import UsageError
 from fatbench.evaluation.eval_mode import seed_everything
 from fatbench.models.matching import put_in
 from fatbench.models.weights import Weights, read_weights
-from fatbench.record import Finding, MethodInfo, Record
+from fatbench.record import Record
+from fatbench.record.parts import Finding, MethodInfo
 from fatbench.runner.claim import claim_run
 from fatbench.runner.evaluate import score
 from fatbench.runner.memory import evaluation_memory_explained
@@ -23,19 +25,10 @@ from fatbench.threat import make_ball
 from fatbench.training.clock import Clock
 
 
-def evaluate(
-    spec: RunSpec,
-    checkpoint: Path,
-    *,
-    output: Path,
-    data_dir: Path | None = None,
-    download: bool = False,
-    force: bool = False,
-    observer: Observer | None = None,
-) -> Record:
-    """Score the weights in `checkpoint` as `spec` says, write output/<id>.json as it goes, and return the final record.
+def evaluate(spec: RunSpec, checkpoint: Path, options: RunOptions, *, observer: Observer | None = None) -> Record:
+    """Score the weights in `checkpoint` as `spec` says, write <id>.json as it goes, and return the final record.
 
-    An identical finished evaluation is returned as it is stored, unless `force`; an interrupted AutoAttack
+    An identical finished evaluation is returned as it is stored, unless `options.force`; an interrupted AutoAttack
     resumes where it was.
 
     Raises:
@@ -45,19 +38,19 @@ def evaluate(
     observer = observer or Observer()
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
-        context, findings = _set_up(spec, checkpoint, data_dir, download)
+        context, findings = _set_up(spec, checkpoint, options.data_dir, options.download)
     for finding in findings:
         observer.warning(finding.detail)
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with (
         threads(spec.threads or sensible_threads(context)),
-        claim_run(context, method.sha256, output, force=force) as known,
+        claim_run(context, method.sha256, options.output, force=options.force) as known,
     ):
         if known is not None:
             observer.reused(known)
             return known
-        stopped = None if force else load_stopped(context, method.sha256, output)
-        writer = stopped or begin_record(context, method, output)
+        stopped = None if options.force else load_stopped(context, method.sha256, options.output)
+        writer = stopped or begin_record(context, method, options.output)
         if stopped:
             context.clock.carry(dict(stopped.record.timing))
             budget = stopped.record.budget.model_copy(update={"stopped_by": None})

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fatbench.config.spec import RunSpec
 from fatbench.errors import UsageError
-from fatbench.record import Probe, Selection
+from fatbench.record.parts import Probe, Selection
 from fatbench.training.state import check_alike
 
 Weights = dict[str, Tensor]

@@ -1,7 +1,8 @@
 """Observer: called with what a run is doing."""
 
 from fatbench.evaluation.eval_result import EvalProgress
-from fatbench.record import Probe, Record, Score
+from fatbench.record import Record
+from fatbench.record.parts import Probe, Score
 from fatbench.training.loop import TrainStatus
 
 

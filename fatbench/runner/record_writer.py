@@ -11,7 +11,8 @@ from fatbench.environment import describe_environment
 from fatbench.errors import FatbenchError, UsageError, one_line
 from fatbench.io.atomic import make_folder
 from fatbench.io.safe_read import path_exists
-from fatbench.record import Budget, MethodInfo, Record, Status, Timing, load, save
+from fatbench.record import Record, Status, load, save
+from fatbench.record.parts import Budget, MethodInfo, Timing
 from fatbench.record.paths import artefact, record_path, replacement_path
 from fatbench.runner.checkpoint import Checkpoint
 from fatbench.runner.claim import install_replacement

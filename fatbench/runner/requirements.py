@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fatbench import methods
 from fatbench.config.spec import RunSpec, Toggle
 from fatbench.errors import ResourceError, UsageError
-from fatbench.record import EngineInfo
+from fatbench.record.parts import EngineInfo
 
 _NEED_GPU = ("graph", "cudnn-benchmark", "pad-stem")
 

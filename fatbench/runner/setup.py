@@ -22,7 +22,7 @@ from fatbench.methods import Method
 from fatbench.methods._compatibility import check_compatible
 from fatbench.models.classifier import Classifier
 from fatbench.ops import smoothing_leaving
-from fatbench.record import DataInfo
+from fatbench.record.parts import DataInfo
 from fatbench.threat import Ball, make_ball
 from fatbench.training.averaging import make_average
 from fatbench.training.budget import Budget

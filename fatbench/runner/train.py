@@ -13,15 +13,14 @@ from fatbench.errors import ResourceError, UsageError
 from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.interface import Context
 from fatbench.metering.flops import counted_flops
-from fatbench.record import Event, Probe, Score
+from fatbench.record.parts import Event, Probe, Score
 from fatbench.runner.checkpoint import Checkpoint
 from fatbench.runner.checkpointing import Checkpointer, TrainingSnapshot
 from fatbench.runner.cost import CostMeter
-from fatbench.runner.early_stopping import EarlyStopping
+from fatbench.runner.early_stopping import EarlyStopping, OverfittingDetector
 from fatbench.runner.memory import evaluation_memory_explained, named_peaks
 from fatbench.runner.model_selection import ModelSelector, Weights, weights_of
 from fatbench.runner.observer import Observer
-from fatbench.runner.overfitting import OverfittingDetector
 from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import RunContext

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fatbench.errors import InvalidRunError
 from fatbench.interface import Batch, Context
 from fatbench.methods import Method
-from fatbench.record import Passes
+from fatbench.record.parts import Passes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fatbench.config.spec import Toggle, TrainSpec
 from fatbench.environment import PeakMemory, is_out_of_memory
 from fatbench.errors import InvalidRunError, one_line
-from fatbench.record import EngineInfo
+from fatbench.record.parts import EngineInfo
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.capture import CannotCaptureError, CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel

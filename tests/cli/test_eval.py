@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from fatbench import runner
-from fatbench.config.request import Request
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.errors import ResourceError
 from fatbench.evaluation.autoattack import run as autoattack
@@ -71,7 +71,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
     """A run of one epoch on digits, and the folder of its record."""
     folder = tmp_path_factory.mktemp("results")
     (spec,) = resolve(Request(["fgsm-rs"], settings={"epochs": 1, "evaluate": ASKED, "eps": "0.3"}), "cpu")
-    return runner.run(spec, output=folder, calibration_seconds=0.0), folder
+    return runner.run(spec, RunOptions(output=folder, calibration_seconds=0.0)), folder
 
 
 def images(classes: int, tests: int = 60) -> dict[str, np.ndarray]:

@@ -8,9 +8,9 @@ import torch
 
 from fatbench import methods
 from fatbench.conformance import checking
-from fatbench.conformance.case import Case
 from fatbench.conformance.report import Report, Verdict
 from fatbench.conformance.sandbox import sandboxed
+from fatbench.conformance.toy_problem import Case
 from tests.conformance.mutants import BEFORE, BETWEEN, BODY, HEAD, MUTANTS, undeclared
 
 Write = Callable[..., str]

@@ -216,7 +216,7 @@ def test_impossible_shapes(save, failure, shape):
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(save, failure, monkeypatch):
     name = save(x_train=np.zeros((3000, 3, 64, 64), np.uint8))
-    monkeypatch.setattr("fatbench.data.npz.LARGEST", 2**25)
+    monkeypatch.setattr("fatbench.data.arrays.LARGEST", 2**25)
     monkeypatch.setattr("fatbench.io.npz._read", lambda *_: pytest.fail("unpacked"))
     assert failure(name, UsageError) == "own.npz unpacks to 0.0343 GiB; at most 0.0312 GiB can be read"
 

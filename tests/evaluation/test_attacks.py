@@ -10,7 +10,7 @@ from fatbench.evaluation.attacks import is_correct, survives_pgd
 from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.models.classifier import Classifier
-from fatbench.record import Score
+from fatbench.record.parts import Score
 from fatbench.threat import L2, Ball, Linf
 
 PIXELS, EPS = 12, 0.05

@@ -10,7 +10,7 @@ from fatbench.evaluation.eval_result import EvalResult
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.evaluation.gradient_masking import Signs, look_for_signs, verdict
 from fatbench.models.classifier import Classifier
-from fatbench.record import Masking
+from fatbench.record.parts import Masking
 from fatbench.threat import Linf
 from tests.runner.test_runner import make_spec, run
 

@@ -13,7 +13,7 @@ from fatbench.evaluation.attacks import survives_fgsm, survives_pgd
 from fatbench.evaluation.constraints import check_attack
 from fatbench.evaluation.model_contract import contract_findings
 from fatbench.models.classifier import Classifier
-from fatbench.record import Finding
+from fatbench.record.parts import Finding
 from fatbench.threat import L2, Ball, Linf
 
 K, EPS = 3, 8 / 255

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fatbench.metering.energy import EnergyMeter
-from fatbench.metering.nvml import Gpu
+from fatbench.metering.energy import EnergyMeter, Gpu
 
 CUDA = torch.device("cuda", 0)
 UUID = "12345678-9abc-def0-1234-56789abcdef0"

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from fatbench.metering.throughput import NOISY_SPREAD, Mark, throughput
-from fatbench.record import Throughput
+from fatbench.record.parts import Throughput
 
 
 def marks(rates: list[float], seconds: float = 0.5) -> list[Mark]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fatbench.config.spec import RunSpec
-from fatbench.record import (
+from fatbench.record import Record, save
+from fatbench.record.parts import (
     Budget,
     DataInfo,
     Diagnostics,
@@ -17,11 +18,9 @@ from fatbench.record import (
     Masking,
     MethodInfo,
     Probe,
-    Record,
     Score,
     Selection,
     Timing,
-    save,
 )
 from fatbench.record.samples import NOT_EVALUATED, STANDING, Outcome, Samples, save_samples
 from fatbench.report.run import Run

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fatbench.record import EngineInfo, TargetInfo
+from fatbench.record.parts import EngineInfo, TargetInfo
 from fatbench.report.render.panel import panel
 from fatbench.report.render.sparkline import sparkline
 

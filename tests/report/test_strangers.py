@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from fatbench.record import Diagnostics, Finding, Masking
+from fatbench.record.parts import Diagnostics, Finding, Masking
 from fatbench.report import render
 from fatbench.report.comparison import compare, with_pairs
-from fatbench.report.plain_text import cell_text, markdown_text, plain
+from fatbench.report.formats import cell_text, markdown_text, plain
 from fatbench.report.regression import check
 from fatbench.report.render.panel import panel
 from fatbench.report.run import Run

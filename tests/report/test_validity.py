@@ -1,6 +1,7 @@
 """What --strict does not forgive."""
 
-from fatbench.record import Diagnostics, Event, Finding, Masking, Record, Selection
+from fatbench.record import Record
+from fatbench.record.parts import Diagnostics, Event, Finding, Masking, Selection
 from fatbench.report.validity import reasons_to_distrust
 from tests.report.records import record as make_record
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from fatbench.metering import calibration
-from fatbench.record import Probe, Record, load
-from fatbench.runner import run, train
+from fatbench.record import Record, load
+from fatbench.record.parts import Probe
+from fatbench.runner import train
 from fatbench.runner.observer import Observer
 from fatbench.runner.setup import set_up
 from fatbench.training import loop
 from fatbench.training.loop import TrainStatus
+from tests.runner.test_runner import run
 
 from .steady import let_steps_take
 from .test_runner import make_spec

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from fatbench import runner
-from fatbench.config.request import Request
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.evaluation.eval_result import EvalResult
-from fatbench.record import Finding
+from fatbench.record.parts import Finding
 from fatbench.runner.evaluate import Results, SubsetResult
 
 SOFTMAX = """
@@ -49,6 +49,6 @@ def test_a_run_checks_the_contract_before_its_evaluations(tmp_path: Path) -> Non
     (tmp_path / "net.py").write_text(SOFTMAX)
     flags = {"epochs": 1, "evaluate": ["clean"], "model": f"{tmp_path / 'net.py'}:softmax"}
     (spec,) = resolve(Request(["standard"], settings=flags), "cpu")
-    record = runner.run(spec, output=tmp_path, calibration_seconds=0.0)
+    record = runner.run(spec, RunOptions(output=tmp_path, calibration_seconds=0.0))
     assert record.diagnostics is not None
     assert [finding.code for finding in record.diagnostics.findings] == ["softmax-outputs"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fatbench.config.spec import RunSpec
-from fatbench.record import Probe, Score
+from fatbench.record.parts import Probe, Score
 from fatbench.runner.model_selection import ModelSelector
 from tests.runner.test_runner import make_spec, run
 

@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from fatbench.record import Event, Probe, Score, load
-from fatbench.runner.overfitting import KIND, OverfittingDetector
+from fatbench.record import load
+from fatbench.record.parts import Event, Probe, Score
+from fatbench.runner.early_stopping import KIND, OverfittingDetector
 from tests.runner.test_resume import PER_EPOCH, make_spec, scripted
 from tests.runner.test_runner import run
 

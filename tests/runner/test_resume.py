@@ -16,7 +16,8 @@ from fatbench.cancellation import CancelToken, Interrupted
 from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval, parse_interval
 from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError, UsageError
-from fatbench.record import Probe, Record, Score, load, save
+from fatbench.record import Record, load, save
+from fatbench.record.parts import Probe, Score
 from fatbench.runner.checkpoint import BEFORE, FILE, read_checkpoint, write_checkpoint
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import TrainStatus

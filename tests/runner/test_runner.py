@@ -1,8 +1,8 @@
 """Whole runs on the embedded data: what a seed fixes, what the clock counts, what a record holds."""
 
 import re
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +10,15 @@ import safetensors.torch
 import torch
 
 from fatbench import runner
-from fatbench.config.request import Request
+from fatbench.cancellation import CancelToken
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import RunSpec
 from fatbench.errors import InvalidRunError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.eval_mode import eval_mode
-from fatbench.record import Probe, Record, Score, load
+from fatbench.record import Record, load
+from fatbench.record.parts import Probe, Score
 from fatbench.report import comparison
 from fatbench.report.run import Run
 from fatbench.runner.early_stopping import PROBES
@@ -26,7 +28,11 @@ from fatbench.training.loop import TrainStatus
 
 from .steady import let_steps_take
 
-run = partial(runner.run, calibration_seconds=0.0)
+
+def run(
+    spec: RunSpec, *, observer: Observer | None = None, cancel: CancelToken | None = None, **options: Any
+) -> Record:
+    return runner.run(spec, RunOptions(**{"calibration_seconds": 0.0, **options}), observer=observer, cancel=cancel)
 
 
 def make_spec(method: str, seed: int = 0, **flags: object) -> RunSpec:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fatbench.record import Record
-from fatbench.runner import run
+from tests.runner.test_runner import run
 
 from .test_runner import make_spec
 

@@ -12,7 +12,8 @@ import torch
 
 from fatbench.config.parsing import CheckpointInterval
 from fatbench.config.spec import RunSpec
-from fatbench.record import Probe, Record, Score, load, save
+from fatbench.record import Record, load, save
+from fatbench.record.parts import Probe, Score
 from fatbench.runner.checkpoint import BEFORE, FILE, Checkpoint, read_checkpoint, write_checkpoint
 from tests.runner.test_resume import leave_off
 from tests.runner.test_runner import make_spec, run

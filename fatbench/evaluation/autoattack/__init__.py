@@ -6,8 +6,7 @@ classes work (the library's targeted attacks assume ten), and so do contiguous i
 the library removes, and warnings that it only logs. The fast engine attacks an accelerated surrogate of the model.
 """
 
-from fatbench.evaluation.autoattack.adapter import VERSION
-from fatbench.evaluation.autoattack.parts import parts_for
+from fatbench.evaluation.autoattack.adapter import VERSION, parts_for
 from fatbench.evaluation.autoattack.run import run_autoattack
 
 __all__ = ["VERSION", "parts_for", "run_autoattack"]

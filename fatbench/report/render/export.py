@@ -9,8 +9,8 @@ from typing import Any
 
 from fatbench.report.aggregate import Accuracy, Row, seed_rows, status
 from fatbench.report.comparison import Group
+from fatbench.report.formats import cell_text, markdown_text
 from fatbench.report.pairs import Pair
-from fatbench.report.plain_text import cell_text, markdown_text
 from fatbench.report.regression import Check, raw
 from fatbench.report.render.columns import Column, columns
 from fatbench.report.render.notes import footnotes, headings, legend

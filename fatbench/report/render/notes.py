@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from fatbench.report.aggregate import Row
 from fatbench.report.comparison import Group
-from fatbench.report.formats import evaluation_title
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import evaluation_title, plain
 from fatbench.report.render.columns import BEST_MARK, NOISY_MARK, PARETO_MARK
 from fatbench.report.setting import Setting
 from fatbench.report.validity import NOISY

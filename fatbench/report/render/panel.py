@@ -8,9 +8,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fatbench.record import Record, Score
-from fatbench.report.formats import duration, evaluation_title, interval, percent
-from fatbench.report.plain_text import plain
+from fatbench.record import Record
+from fatbench.record.parts import Score
+from fatbench.report.formats import duration, evaluation_title, interval, percent, plain
 from fatbench.report.render.panel_lines import Line, asked, spent
 from fatbench.report.render.sparkline import sparkline
 from fatbench.report.run import Run, in_words

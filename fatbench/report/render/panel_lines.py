@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from fatbench.config.spec import FIELDS, OPTIONS, TrainSpec, short_name
 from fatbench.record import Record
-from fatbench.report.formats import duration, quantity
-from fatbench.report.plain_text import plain
+from fatbench.report.formats import duration, plain, quantity
 
 Line = tuple[str, str]
 _OWN_LINE = {"epochs", "train_seconds", "peak", "target", "limit_train"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fatbench import runner
-from fatbench.config.request import Request
+from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.data.loader import to_float
 from fatbench.evaluation.autoattack import run_autoattack
@@ -62,7 +62,7 @@ def trained(folder: Path, images: int) -> Subject:
     """The small model trained on digits by a run, and test images."""
     flags = {"epochs": 4, "evaluate": ["clean"]}
     (spec,) = resolve(Request(["fgsm-rs"], settings=flags), device="cpu")
-    record = runner.run(spec, output=folder, calibration_seconds=0.0)
+    record = runner.run(spec, RunOptions(output=folder, calibration_seconds=0.0))
     context = set_up(spec, data_dir=None, download=False)
     context.model.load_state_dict(safetensors.torch.load_file(folder / record.artefacts["weights"]))
     x, y = to_float(context.dataset.x_test), context.dataset.y_test

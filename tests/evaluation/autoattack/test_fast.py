@@ -12,7 +12,7 @@ from fatbench import models
 from fatbench.evaluation.autoattack import surrogate as surrogate_module
 from fatbench.evaluation.autoattack.adapter import Adapter
 from fatbench.evaluation.autoattack.attackers import Exact, Fast
-from fatbench.evaluation.autoattack.memory import enlarged_batch_size, largest_batch
+from fatbench.evaluation.autoattack.plan import enlarged_batch_size, largest_batch
 from fatbench.evaluation.autoattack.surrogate import Surrogate, SurrogateKind, surrogate_kinds, trusted_surrogate
 from fatbench.evaluation.eval_mode import eval_mode
 from fatbench.evaluation.evaluator import Evaluator

@@ -15,7 +15,7 @@ from fatbench.errors import InvalidRunError
 from fatbench.evaluation.autoattack import parts_for
 from fatbench.evaluation.eval_mode import eval_mode, isolated_rng
 from fatbench.evaluation.evaluator import Evaluator
-from fatbench.record import Score
+from fatbench.record.parts import Score
 from fatbench.threat import L2, Ball, Linf
 from tests.evaluation.autoattack.subjects import Subject, fitted
 

@@ -13,7 +13,7 @@ from fatbench.config.spec import RunSpec
 from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.interface import Batch
 from fatbench.models.classifier import Classifier
-from fatbench.record import EngineInfo
+from fatbench.record.parts import EngineInfo
 from fatbench.runner.setup import RunContext, set_up
 from fatbench.training.loop import Training, TrainStatus
 from fatbench.training.passes import count_passes

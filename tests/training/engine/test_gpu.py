@@ -11,6 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from fatbench import methods, runner
+from fatbench.config.request import RunOptions
 from fatbench.training.engine import capture
 from fatbench.training.engine.capture import CapturedBatch
 
@@ -200,7 +201,7 @@ def colours(folder: Path) -> str:
 def test_a_budget_of_time_is_overrun_by_less_than_a_step(tmp_path: Path, without: list[str]) -> None:
     flags = {"dataset": colours(tmp_path), "model": "resnet18", "eps": "8/255", "batch_size": 256, "without": without}
     spec = make_spec("pgd-at", device="cuda", engine="fast", hyper=["steps=20"], time_budget="3s", **flags)
-    record = runner.run(spec, output=tmp_path, calibration_seconds=0.0)
+    record = runner.run(spec, RunOptions(output=tmp_path, calibration_seconds=0.0))
     step = record.timing.train / record.steps
     early = 3  # what is in flight is estimated by the mean so far, which a slow start or other work on the GPU moves
     assert 3.0 - early * step < record.timing.train < 3.0 + 1.2 * step
@@ -221,7 +222,7 @@ def test_compiled_batches_train_as_eager_ones(method: str, precision: str) -> No
 
 def test_a_captured_run_is_recorded_as_one(tmp_path: Path) -> None:
     spec = make_spec("free-at", device="cuda", engine="fast", precision="bf16")
-    record = runner.run(spec, output=tmp_path, calibration_seconds=0.0)
+    record = runner.run(spec, RunOptions(output=tmp_path, calibration_seconds=0.0))
     assert record.status == "finished"
     assert record.engine is not None
     assert record.engine.in_force["graph"]
