@@ -39,15 +39,9 @@ def run(
 
     Args:
         method: name, or path of a method's .py file; or several.
-        seeds: one run each.
         hyper: hyper-parameters by name, or by METHOD.NAME.
-        preset: a preset's name, or the path of a TOML file.
-        recipe: "unified" or "official".
-        eval_samples: test images for every evaluation, or "all".
-        device: "auto", "cpu", "cuda", "cuda:INDEX" or "mps".
-        require: parts of the fast engine that must be in force.
         options: where to write, whether to resume, ...
-        settings: options of `fatbench run` by the keys of presets: dataset="cifar10", epochs=30, eps="8/255",
+        settings: other options of `fatbench run` by the keys of presets: dataset="cifar10", epochs=30, eps="8/255",
             evaluate=["clean", "pgd-20"], time_budget="10m", ...
 
     Raises:
@@ -87,11 +81,8 @@ def evaluate(
 
     Args:
         checkpoint: .safetensors, or what torch.save wrote of a state dict.
-        model: name, "package.module:factory" or "file.py:factory"; known of weights that `run` saved.
-        dataset: name, .npz file or image folder; likewise.
+        model, dataset: as for `run`; known of weights that `run` saved.
         normalize: "MEAN,STD" that the network expects; nothing if None.
-        eval_samples: test images for every evaluation, or "all".
-        device: as for `run`.
         options: where to write, ...
         settings: eps, norm, evaluate, threads, eval_batch_size, eval_engine.
 

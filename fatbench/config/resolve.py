@@ -15,7 +15,7 @@ from fatbench.config.request import Request
 from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, RunSpec, Toggle, build_spec
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists, read_file
-from fatbench.methods._compatibility import check_compatible
+from fatbench.methods._source import check_compatible
 
 Parsed = TypeVar("Parsed")
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")

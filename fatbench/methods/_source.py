@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fatbench.config.spec import RunSpec
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import read_file
 from fatbench.methods._cost import Cost, declared_cost
@@ -155,3 +156,19 @@ def _constants(tree: ast.Module) -> dict[str, Any]:
             if isinstance(target, ast.Name) and target.id.isupper():
                 found[target.id] = literal(node.value)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def check_compatible(method: Description, spec: RunSpec) -> None:
+    """Raise where the method is not made for what the spec asks of it.
+
+    Raises:
+        UsageError: in one line, which names the flag.
+    """
+    if spec.norm not in method.norms:
+        raise UsageError(f"{method.name} is defined for --norm {', '.join(method.norms)} only")
+    if spec.training.compile and method.not_compilable:
+        raise UsageError(f"--compile: {method.name} cannot be compiled: {method.not_compilable}")
+    if spec.training.awp is not None and method.several_updates:
+        raise UsageError(f"--awp: {method.name} takes several steps of a batch: {method.several_updates}")
+    if spec.training.label_smoothing is not None and not method.smooths:
+        raise UsageError(f"--label-smoothing: {method.name} does not use ctx.smoothing, so it would change nothing")

@@ -19,7 +19,7 @@ from fatbench.evaluation.eval_mode import seed_everything
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.interface import Context
 from fatbench.methods import Method
-from fatbench.methods._compatibility import check_compatible
+from fatbench.methods._source import check_compatible
 from fatbench.models.classifier import Classifier
 from fatbench.ops import smoothing_leaving
 from fatbench.record.parts import DataInfo

@@ -19,18 +19,7 @@ def l2_square(output, other):
 
 
 def train(
-    model,
-    batches,
-    *,
-    eps,
-    lr,
-    momentum,
-    weight_decay,
-    base="rs",
-    lambda1=1.0,
-    lambda2=2.5,
-    lambda3=1.5,
-    detach_ce=True,
+    model, batches, *, eps, lr, momentum, weight_decay, base="rs", lambda1=1.0, lambda2=2.5, lambda3=1.5, detach_ce=True
 ):
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     model.train()

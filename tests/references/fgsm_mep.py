@@ -25,18 +25,7 @@ def label_smooth_loss(input, target):
 
 
 def train(
-    model,
-    batches,
-    *,
-    eps,
-    lr,
-    momentum,
-    weight_decay,
-    alpha=1.0,
-    decay=0.3,
-    reset=40.0,
-    mse=10.0,
-    true_mass=0.6,
+    model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, decay=0.3, reset=40.0, mse=10.0, true_mass=0.6
 ):
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     model.train()

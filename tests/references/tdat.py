@@ -23,18 +23,7 @@ def clamp(x, lower_limit, upper_limit):
 
 
 def train(
-    model,
-    batches,
-    *,
-    eps,
-    lr,
-    momentum,
-    weight_decay,
-    alpha=1.0,
-    batch_momentum=0.0,
-    beta=0.6,
-    floor=0.15,
-    weight=0.6,
+    model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, batch_momentum=0.0, beta=0.6, floor=0.15, weight=0.6
 ):
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     start = torch.zeros_like(batches[0][0])
