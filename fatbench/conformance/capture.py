@@ -104,7 +104,7 @@ def stays_in_bounds(case: Case) -> Verdict:
         beyond = [one for one in _modules(node) if f"{one}.".startswith("fatbench.") and not one.startswith(_MET)]
         if beyond:
             what = f"line {node.lineno}: it imports {beyond[0]}"
-            return failed(f"{what}: a method uses its arguments, and fatbench.interface, ops, threat and view")
+            return failed(f"{what}: a method uses its arguments, and fatbench.interface, ops, threat and crop_flip")
     return ok("model, batch and ctx are all it uses")
 
 
