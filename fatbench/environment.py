@@ -76,7 +76,6 @@ def reset_peak_memory(device: torch.device, *, release: bool = True) -> None:
     """Start a new measurement of peak memory on a GPU.
 
     Args:
-        device: which.
         release: give back first what torch keeps for tensors to come, which would count as reserved.
     """
     if device.type == "cuda":

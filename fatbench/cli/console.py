@@ -1,4 +1,4 @@
-"""What the command line prints: consoles, single lines on stderr, JSON."""
+"""What the command line prints: consoles, single lines and errors on stderr, JSON."""
 
 import os
 import traceback
@@ -11,6 +11,8 @@ from rich.console import Console
 from fatbench.config.spec import RunSpec
 from fatbench.errors import FatbenchError, ResourceError, one_line
 from fatbench.record import Record
+
+INTERNAL = 1  # the exit code of a bug
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -28,9 +30,6 @@ def say(message: str, code: int = 0) -> int:
 def json_list(things: Sequence[RunSpec | Record]) -> str:
     """Return the things as one JSON array."""
     return "[" + ",\n".join(thing.model_dump_json(by_alias=True) for thing in things) + "]"
-
-
-INTERNAL = 1
 
 
 def report_error(error: Exception, prefix: str = "") -> int:

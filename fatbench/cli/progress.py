@@ -50,27 +50,19 @@ class ProgressObserver(Observer):
         """A new stage has begun: the bar restarts."""
         self._update(name, None, 0.0, "")
         if self._lines:
-            self._console.print(f"{self._title}: {name}", highlight=False, soft_wrap=True)
+            self._print(f"{self._title}: {name}")
 
     def warning(self, text: str) -> None:
         """Something that a person should know, quiet or not."""
-        self._console.print(f"fatbench: {text}", highlight=False, soft_wrap=True)
+        self._print(f"fatbench: {text}")
 
     def reused(self, record: Record) -> None:
         """An identical finished run was found: say so."""
-        self._console.print(
-            f"fatbench: stored result of {record.created}; `fatbench {self._command} ... --force` makes it again",
-            highlight=False,
-            soft_wrap=True,
-        )
+        self.warning(f"stored result of {record.created}; `fatbench {self._command} ... --force` makes it again")
 
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
-        self._console.print(
-            f"fatbench: already trained ({record.created}), scoring now; `fatbench run ... --force` trains it again",
-            highlight=False,
-            soft_wrap=True,
-        )
+        self.warning(f"already trained ({record.created}), scoring now; `fatbench run ... --force` trains it again")
 
     def training(self, status: TrainStatus, images_per_second: float) -> None:
         """Training is at `status`."""
@@ -86,7 +78,7 @@ class ProgressObserver(Observer):
         if self._lines:
             loss = "-" if probe.loss is None else f"{probe.loss:.3f}"
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
-            self._console.print(f"{self._title}: {line}  validation: {seen}", highlight=False, soft_wrap=True)
+            self._print(f"{self._title}: {line}  validation: {seen}")
 
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
@@ -97,8 +89,11 @@ class ProgressObserver(Observer):
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""
         if self._lines:
-            result = f"{name} {score.accuracy:.1%} of {score.total} images  {_duration(score.seconds)}"
-            self._console.print(f"{self._title}: {result}", highlight=False, soft_wrap=True)
+            took = _duration(score.seconds)
+            self._print(f"{self._title}: {name} {score.accuracy:.1%} of {score.total} images  {took}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _update(self, stage: str, total: float | None, completed: float, facts: str) -> None:
         description = f"{self._title}: {stage}" if stage else self._title

@@ -34,25 +34,14 @@ def resume_command(spec: RunSpec, output: Path, data_dir: Path | None = None) ->
 
 
 def resume_hint(kept: Record, output: Path, data_dir: Path | None = None) -> str | None:
-    """Return the command that goes on with the run of a record; None where it has left nothing to resume.
-
-    Args:
-        kept: the record, of a run that was trained here.
-        output: the folder that it lies in.
-        data_dir: the run's --data-dir, if it had one.
-    """
+    """Return the command that resumes a run, given its record and --data-dir; None where there is nothing to resume."""
     if not (kept.budget.spent or has_checkpoint(output, kept.spec.id)):
         return None
     return resume_command(kept.spec, output, data_dir)
 
 
 def interruption_hint(spec: RunSpec, how: RunOptions) -> str:
-    """Return what there is of the interrupted run `spec`, and how to resume it.
-
-    Args:
-        spec: of the run.
-        how: it was run.
-    """
+    """Return what there is of the interrupted run `spec`, and how to resume it."""
     found = _interrupted(how.output, spec.id)
     if found is None:
         return "the same command starts again"

@@ -26,9 +26,6 @@ def run_all(specs: Sequence[RunSpec], how: RunOptions, *, json: bool, quiet: boo
 
     Args:
         specs: of the runs; after an interruption the rest did not start.
-        how: to run them.
-        json: print the records, and nothing else, to stdout.
-        quiet: no progress.
         strict: a reason to distrust a result is a failure.
 
     Raises:

@@ -16,7 +16,6 @@ from fatbench.cli.console import make_console
 from fatbench.cli.resume_hint import resume_hint
 from fatbench.cli.warnings import range_in_words
 from fatbench.config import presets
-from fatbench.config.presets import tracks
 from fatbench.config.request import DEFAULT_OUTPUT
 from fatbench.errors import UsageError
 from fatbench.record import Record
@@ -73,15 +72,12 @@ def show(
         for hyper in description.hyper.values():
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
-    if "PASSES" in description.constants:
-        console.print(Text(f"passes per optimiser step: {_passes(description.constants['PASSES'])}"))
+    passes = [f"{n} {kind.replace('_', ' ')}" for kind, n in description.constants.get("PASSES", {}).items()]
+    if passes:
+        console.print(Text(f"passes per optimiser step: {', '.join(passes)}"))
     console.print(Text(f"norms: {', '.join(description.norms)}"))
     for line in _recipes(description.name):
         console.print(Text(line))
-
-
-def _passes(declared: dict[str, object]) -> str:
-    return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in declared.items())
 
 
 def _recipes(method: str) -> Iterator[str]:
@@ -91,7 +87,7 @@ def _recipes(method: str) -> Iterator[str]:
     official = presets.official(method)
     if official:
         yield f"official recipe: {presets.recipes()[method]} (fatbench run --recipe official -m {method})"
-    yield from map(tracks.describe, official.get("tracks", []))
+    yield from map(presets.track_in_words, official.get("tracks", []))
     for name, values in official.get("published", {}).items():
         yield f"published: {name} {range_in_words(values)}"
 

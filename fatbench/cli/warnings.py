@@ -1,14 +1,14 @@
-"""A word of warning about hyper-parameters that no paper has tried like that."""
+"""Warnings about an eps or hyper-parameters that no paper has tried like that."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 import typer
 
 from fatbench.config import presets
-from fatbench.config.presets import tracks
 from fatbench.config.spec import RunSpec
 
 _OF_THE_PAPERS = {"cifar10", "cifar100", "svhn", "tiny-imagenet"}  # elsewhere an eps of one's own is nothing unusual
+_USUAL = 8 / 255
 
 
 def warn_about_published(specs: Sequence[RunSpec], assignments: Iterable[str]) -> None:
@@ -50,9 +50,13 @@ def _inside(value: float | str, values: Sequence[float] | Sequence[str]) -> bool
 def _untied(spec: RunSpec, said: set[tuple[str, str]]) -> Iterator[str]:
     """What the authors tie to eps, where they name nothing for this one and the user has not chosen either."""
     table = presets.official(spec.method).get("tracks", []) if spec.norm == "linf" else []
-    names = [name for name in tracks.tied(table) if name in spec.training.hyper]
+    names = [name for name in presets.tied_names(table) if name in spec.training.hyper]
     chosen = {(method, name) for method in ("", spec.method) for name in names} & said
-    if chosen or spec.dataset not in _OF_THE_PAPERS or tracks.at(spec.eps, spec.dataset, spec.training.hyper, table):
+    if (
+        chosen
+        or spec.dataset not in _OF_THE_PAPERS
+        or presets.at_eps(spec.eps, spec.dataset, spec.training.hyper, table)
+    ):
         return
     if names:
         values = ", ".join(f"{name}={spec.training.hyper[name]}" for name in names)
@@ -63,9 +67,6 @@ def _said(assignment: str) -> tuple[str, str]:
     """The method, or "" for all of them, and the name in "[METHOD.]NAME=VALUE"."""
     method, _, name = assignment.partition("=")[0].strip().rpartition(".")
     return method.replace("_", "-"), name
-
-
-_USUAL = 8 / 255
 
 
 def warn_about_eps(spec: RunSpec) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fatbench import data, methods
 from fatbench.config import presets
 from fatbench.config.parsing import parse_eps
-from fatbench.config.presets import tracks
 from fatbench.config.request import OFFICIAL, UNIFIED, Request
 from fatbench.config.spec import Hyper
 from fatbench.errors import UsageError
@@ -78,4 +77,4 @@ def _at_eps(method: str, recipe: Mapping[str, Any], settings: Mapping[str, Any],
         eps = parse_eps(settings["eps"])
     except ValueError:  # which the spec will complain of
         return {}
-    return tracks.at(eps, settings["dataset"], chosen, table) if settings["norm"] == "linf" else {}
+    return presets.at_eps(eps, settings["dataset"], chosen, table) if settings["norm"] == "linf" else {}

@@ -59,8 +59,6 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
 
     Args:
         settings: `model` and `dataset` at least; else the dataset's defaults hold.
-        eval_samples: as in `Request`.
-        device: resolved already.
         weights: the spec's `checkpoint` and `normalize`.
 
     Raises:

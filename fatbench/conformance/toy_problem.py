@@ -13,9 +13,9 @@ from fatbench.interface import Batch, Context
 from fatbench.methods import Description, Method, again
 from fatbench.models.classifier import Classifier
 from fatbench.threat import make_ball
-from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.loop import Training
+from fatbench.training.schedule import Budget
 
 EPS = {"linf": 0.1, "l2": 0.6}
 BATCHES = 3

@@ -45,12 +45,8 @@ class Loader:
         """Take uint8 (N, C, H, W) images and their (N,) labels on the device.
 
         Args:
-            x: the training images.
-            y: their labels.
-            batch_size: images per batch.
             seed: with the epoch's number, decides order and augmentation.
             pad: random crops of the image with this many black pixels around it; 0 crops nothing.
-            flip: mirror every other image, at random.
 
         Raises:
             UsageError: there are fewer images than one batch takes.

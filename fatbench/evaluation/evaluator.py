@@ -43,9 +43,7 @@ class Evaluator:
         """What `model` makes of the evaluation `name` ("clean", "fgsm", "pgd-20", "pgd-50-10", "autoattack").
 
         Args:
-            name: of the evaluation.
             model: put in eval mode and float32 meanwhile, and left as it was.
-            watch: called with its progress.
             state: where a long evaluation keeps what it has found; if it is there already, the evaluation resumes.
 
         Raises:
@@ -134,7 +132,7 @@ class Evaluator:
 
     @property
     def facts(self) -> dict[str, Fact]:
-        """What every attack of this exam has in common, for the record."""
+        """What all attacks of this evaluator have in common, for the record."""
         return {
             "norm": type(self.ball).__name__.lower(),
             "eps": self.ball.eps,

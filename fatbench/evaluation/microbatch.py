@@ -24,7 +24,6 @@ class MicroBatch:
         """Return `look(size)`; where memory ends, with a smaller size, which stays, and the generators as before.
 
         Args:
-            images: how many there are to look at.
             look: looks at `size` of them at once; it has no other effects.
 
         Raises:

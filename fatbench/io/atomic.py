@@ -13,8 +13,6 @@ def write_atomically(path: Path, content: bytes, keep: Path | None = None) -> No
     """Replace `path` by `content`: a reader sees the old file or the new, never a half.
 
     Args:
-        path: of the file.
-        content: all of it.
         keep: where the old file is then found, in the same folder; by default it is gone.
 
     Raises:

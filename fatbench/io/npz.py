@@ -24,10 +24,8 @@ def read_arrays(
     """Return arrays of the file by name.
 
     Args:
-        path: of the .npz file.
         wanted: given the names that there are, returns which to read; it may raise UsageError.
         largest: bytes that all of them together may take.
-        remedy: for a file that is none of its kind, or damaged.
 
     Raises:
         UsageError: anything wrong with the file, naming the array at fault.

@@ -33,8 +33,6 @@ def declared_cost(passes: Any, hyper: Mapping[str, Value], batch_size: int) -> C
 
     Args:
         passes: numbers by kind, or expressions of hyper-parameters and "batch" with + - * / and brackets.
-        hyper: values of the hyper-parameters.
-        batch_size: what "batch" means.
     """
     if not isinstance(passes, dict) or set(passes) != set(KEYS):
         return None

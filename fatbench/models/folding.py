@@ -23,10 +23,6 @@ def foldable(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, fx
     """Return each convolution whose only reader is a batch norm with running statistics, and that batch norm.
 
     Both are called once, and are torch's own layers without hooks.
-
-    Args:
-        graph: of a network, as `trace` returns it.
-        modules: of the network, by name.
     """
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     pairs = {}

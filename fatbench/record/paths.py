@@ -6,7 +6,9 @@ from fatbench.errors import UsageError
 from fatbench.io.safe_read import path_exists
 from fatbench.record import Record, load
 
-STATE, PREVIOUS_CHECKPOINT = "state.safetensors", "state-before.safetensors"  # of a training
+CHECKPOINT, PREVIOUS_CHECKPOINT = "state.safetensors", "state-before.safetensors"  # of a training
+WEIGHTS, LAST_WEIGHTS = "model.safetensors", "last.safetensors"  # those that are scored; the last, where they are not
+SAMPLES = "samples.npz"
 IN_PROGRESS = "running-"  # before an artefact's name while an earlier result is still in force
 
 
@@ -38,13 +40,13 @@ def final_name(file: str) -> str:
 
 def has_checkpoint(folder: Path, run_id: str) -> bool:
     """Whether there is a checkpoint that the run might resume from."""
-    names = [f"{prefix}{name}" for prefix in ("", IN_PROGRESS) for name in (STATE, PREVIOUS_CHECKPOINT)]
+    names = [f"{prefix}{name}" for prefix in ("", IN_PROGRESS) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)]
     return any(path_exists(folder / run_id / name) for name in names)
 
 
 def unfinished_runs(folder: Path) -> list[str]:
     """Return the ids of the runs in the folder that have a state, in order."""
-    return sorted({file.parent.name for file in folder.glob(f"*/*{STATE}")})
+    return sorted({file.parent.name for file in folder.glob(f"*/*{CHECKPOINT}")})
 
 
 def pending_replacement(folder: Path, run_id: str) -> Record | None:

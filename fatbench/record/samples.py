@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILE = "samples.npz"
 NOT_EVALUATED = -1
 STANDING = 0
 _MOST_PARTS = 127  # 8 bits tell them apart

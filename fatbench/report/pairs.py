@@ -142,8 +142,6 @@ def with_marks(rows: Sequence[Row], evaluation: str | None, *, timed: bool) -> t
     """Return the rows with their marks by `evaluation`, the strongest, and what kept the best one from being sought.
 
     Args:
-        rows: of one group.
-        evaluation: None: there is none.
         timed: whether training times differ by merit, as they do not under a time budget.
     """
     if evaluation is None:

@@ -1,4 +1,4 @@
-"""Run: a record and where it lies, so that what lies beside it can be found."""
+"""Run: a record and where it lies, so that what lies beside it can be found; and how runs are loaded."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def load_runs(names: Sequence[str], unreadable: Callable[[UsageError], None]) ->
     try:
         for path in paths:
             try:
-                runs.append(Run(_without_history(record.load(path)), path))
+                runs.append(Run(record.load(path).model_copy(update={"history": []}), path))
             except UsageError as error:
                 errors.append(error)
     finally:
@@ -88,10 +88,6 @@ def split_names(names: Sequence[str] | None) -> list[str]:
         for part in ([name] if path_exists(Path(name)) else name.split(","))
         if part.strip()
     ]
-
-
-def _without_history(whole: Record) -> Record:
-    return whole.model_copy(update={"history": []})
 
 
 def _paths(names: Sequence[str]) -> list[Path]:

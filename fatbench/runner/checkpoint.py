@@ -18,13 +18,12 @@ from fatbench.io.safe_read import read_file
 from fatbench.models import LARGEST
 from fatbench.record import Record
 from fatbench.record.parts import Count, Part, Seconds
-from fatbench.record.paths import PREVIOUS_CHECKPOINT, STATE
+from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
 from fatbench.runner.cost import CostState
 from fatbench.runner.model_selection import Weights
 from fatbench.training.checkpoint import tensors_in
 from fatbench.training.state import steps_of
 
-FILE, BEFORE = STATE, PREVIOUS_CHECKPOINT
 _TRAINING, _KEPT = "training ", "kept "
 _SEAL = b'"sha256":"'  # in the header; a quotation mark inside a value would be escaped
 _UNSEALED = b"0" * 64
@@ -61,7 +60,7 @@ class Checkpoint:
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the state to `path`, wholly or not at all; what was there before goes to `BEFORE` beside it.
+    """Write the state to `path`, wholly or not at all; what was there before goes to PREVIOUS_CHECKPOINT beside it.
 
     Raises:
         ResourceError: it cannot be written; what was there is still there.
@@ -71,7 +70,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     facts = checkpoint.facts.model_dump_json(by_alias=True)
     content = safetensors.torch.save(tensors, {"facts": facts, "sha256": _UNSEALED.decode()})
     content = content.replace(_SEAL + _UNSEALED, _SEAL + hashlib.sha256(content).hexdigest().encode(), 1)
-    write_atomically(path, content, keep=path.with_name(path.name.removesuffix(FILE) + BEFORE))
+    write_atomically(path, content, keep=path.with_name(path.name.removesuffix(CHECKPOINT) + PREVIOUS_CHECKPOINT))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fatbench.cancellation import CancelToken, Interrupted
 from fatbench.config.parsing import CheckpointInterval
 from fatbench.errors import WriteError
-from fatbench.runner.checkpoint import BEFORE, FILE, Checkpoint, CheckpointInfo, write_checkpoint
+from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
+from fatbench.runner.checkpoint import Checkpoint, CheckpointInfo, write_checkpoint
 from fatbench.runner.cost import CostMeter
 from fatbench.runner.model_selection import ModelSelector
 from fatbench.runner.record_writer import RecordWriter
@@ -41,9 +42,6 @@ class Checkpointer:
         """Save beside the record.
 
         Args:
-            writer: of the run's record.
-            checkpoint_every: how often.
-            cancel: asks the run to stop.
             stored_steps: of a checkpoint that is there and not resumed; it is replaced once this run is as far.
         """
         self._writer = writer
@@ -51,7 +49,7 @@ class Checkpointer:
         self.cancel = cancel
         self._stored_steps = stored_steps
         self._snapshot: TrainingSnapshot | None = None
-        self._files = [writer.artefact(name) for name in (FILE, BEFORE)]
+        self._files = [writer.artefact(name) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)]
 
     @contextmanager
     def following(self, snapshot: TrainingSnapshot) -> Iterator[None]:

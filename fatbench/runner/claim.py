@@ -24,10 +24,7 @@ def claim_run(
     owner: it can be had while another process has the run, and from a folder that cannot be written.
 
     Args:
-        context: what is to be run.
         method_sha256: of its method's source, or of the weights that are evaluated.
-        output: the folder of records.
-        force: what is stored is not wanted.
         resume: but a replacement that was completed is: the command that began it is resumed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The validation accuracy that ends a run."""
+"""Early stopping: at a target accuracy, or on catastrophic overfitting. Both are seen by the probes of every epoch."""
 
 from fractions import Fraction
 
@@ -7,6 +7,10 @@ from fatbench.config.spec import RunSpec
 from fatbench.record.parts import Event, Probe, TargetInfo
 
 PROBES = ("clean", "fgsm", "pgd-10")  # on the validation images, every epoch, off the clock
+KIND = "catastrophic-overfitting"
+_WEAK, _STRONG = "fgsm", "pgd-10"  # of every probe
+_FALL = Fraction(15, 100)  # of the validation images, below the best so far
+_WIDER = Fraction(10, 100)  # likewise: so much more must PGD have fallen than FGSM
 
 
 class EarlyStopping:
@@ -16,9 +20,7 @@ class EarlyStopping:
         self._target = None if spec.training.target is None else parse_target(spec.training.target)
         self._reached_at: float | None = None
         wanted = () if self._target is None else (self._target.evaluation,)
-        self.probes = tuple(
-            dict.fromkeys([*PROBES, *wanted, spec.training.select_on])
-        )  # the evaluations of every probe
+        self.probes = tuple(dict.fromkeys([*PROBES, *wanted, spec.training.select_on]))  # evaluations of each probe
 
     def reached(self, probe: Probe) -> bool:
         """Whether the run may end with this probe."""
@@ -37,14 +39,8 @@ class EarlyStopping:
         )
 
 
-KIND = "catastrophic-overfitting"
-_WEAK, _STRONG = "fgsm", "pgd-10"  # of every probe
-_FALL = Fraction(15, 100)  # of the validation images, below the best so far
-_WIDER = Fraction(10, 100)  # likewise: so much more must PGD have fallen than FGSM
-
-
 class OverfittingDetector:
-    """Hears every probe of a run, and tells when the model has overfitted."""
+    """Detects catastrophic overfitting in the probes of a run."""
 
     def __init__(self) -> None:
         self._best, self._weak_then = Fraction(0), Fraction(0)  # PGD's best accuracy so far, and FGSM's with it

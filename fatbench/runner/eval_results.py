@@ -44,10 +44,8 @@ class Results:
     @property
     def findings(self) -> list[Finding]:
         """What was found before the evaluations and in them."""
-        of_sittings = [
-            (name, one) for name, subset_result in self.by_name.items() for one in subset_result.eval_result.findings
-        ]
-        return [*self.contract, *(one.model_copy(update={"evaluation": name}) for name, one in of_sittings)]
+        inside = [(name, one) for name, result in self.by_name.items() for one in result.eval_result.findings]
+        return [*self.contract, *(one.model_copy(update={"evaluation": name}) for name, one in inside)]
 
     def of(self, name: str, rows: Tensor) -> EvalResult | None:
         """What became of the images `rows`, (m,) int64, under that evaluation; None if it was not about all of them."""
@@ -55,9 +53,7 @@ class Results:
 
     def samples(self, context: EvalContext) -> Samples:
         """The outcome of every test image that any evaluation was about, in the order of the test set."""
-        rows = torch.from_numpy(
-            np.unique(torch.cat([subset_result.rows for subset_result in self.by_name.values()]).numpy())
-        )
+        rows = torch.from_numpy(np.unique(np.concatenate([one.rows.numpy() for one in self.by_name.values()])))
         images = context.dataset.x_test[rows.to(context.device)].cpu().numpy()
         labels = context.dataset.y_test[rows.to(context.device)].cpu().numpy()
         outcomes = {name: _outcome(subset_result, rows) for name, subset_result in self.by_name.items()}
@@ -81,16 +77,14 @@ def stored_results(context: EvalContext, record: Record, samples: Path) -> dict[
     images = context.dataset.x_test[torch.from_numpy(union).to(context.device)].cpu().numpy()
     if not len(union) or not np.array_equal(hash_priority(images), kept.hashes):
         return {}
-    findings = record.diagnostics.findings if record.diagnostics else []
-    found = {
-        name: _subset_result(
-            kept, name, scores[name], rows[name], union, [one for one in findings if one.evaluation == name]
-        )
-        for name in scores
-    }
-    return {
-        name: subset_result for name, subset_result in found.items() if subset_result.eval_result.score == scores[name]
-    }
+    all_findings = record.diagnostics.findings if record.diagnostics else []
+    found = {}
+    for name, score in scores.items():
+        findings = [one for one in all_findings if one.evaluation == name]
+        result = _subset_result(kept.outcomes[name], score, rows[name], union, findings)
+        if result.eval_result.score == score:
+            found[name] = result
+    return found
 
 
 def _rows(context: EvalContext, name: str, score: Score) -> NDArray[np.int64]:
@@ -103,14 +97,8 @@ def _rows(context: EvalContext, name: str, score: Score) -> NDArray[np.int64]:
 
 
 def _subset_result(
-    kept: Samples,
-    name: str,
-    score: Score,
-    rows: NDArray[np.int64],
-    union: NDArray[np.int64],
-    findings: list[Finding],
+    outcome: Outcome, score: Score, rows: NDArray[np.int64], union: NDArray[np.int64], findings: list[Finding]
 ) -> SubsetResult:
-    outcome = kept.outcomes[name]
     eval_result = EvalResult(
         parts=outcome.parts,
         broken_by=torch.from_numpy(outcome.broken_by[np.searchsorted(union, rows)]),

@@ -15,16 +15,19 @@ from fatbench.evaluation.gradient_masking import look_for_signs, verdict
 from fatbench.evaluation.microbatch import MicroBatch
 from fatbench.evaluation.model_contract import contract_findings
 from fatbench.record.parts import Diagnostics, Finding, Masking
-from fatbench.record.samples import FILE, save_samples
+from fatbench.record.paths import LAST_WEIGHTS, SAMPLES
+from fatbench.record.samples import save_samples
 from fatbench.runner.eval_results import Results, SubsetResult, stored_results
 from fatbench.runner.memory import named_peaks
 from fatbench.runner.observer import Observer
 from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.setup import EvalContext
 from fatbench.statistics import wilson
-from fatbench.training.checkpoint import LAST_FILE, load_weights
+from fatbench.training.checkpoint import load_weights
 
 FIRST_BLOCK = 200  # images that a growing evaluation begins with by default
+_STATE = "evaluation"  # the folder in which evaluations that are not complete keep what they have found
+_STATE_OF_LAST = "evaluation-of-last"
 
 
 def run_evaluations(
@@ -37,11 +40,8 @@ def run_evaluations(
     """Return the results of every evaluation of the spec; the model contract is checked before the first.
 
     Args:
-        context: the model, and what it is scored on.
-        observer: called with their progress.
         state: a folder in which long evaluations keep what they have found; what lies there is resumed.
         done: called after each evaluation with all results so far.
-        known: evaluations that need not be repeated.
 
     Raises:
         InvalidRunError: model or images are such that no score would mean anything.
@@ -113,19 +113,15 @@ def _blocks(first: int, total: int) -> Iterator[slice]:
         seen = until
 
 
-_STATE = "evaluation"  # the folder in which evaluations that are not complete keep what they have found
-_STATE_OF_LAST = "evaluation-of-last"
-
-
 def score(context: EvalContext, writer: RecordWriter, observer: Observer, findings: Sequence[Finding] = ()) -> None:
     """Run every evaluation that the spec names, and diagnose; each result goes into the record at once.
 
     What the record and the samples beside it hold already is not run again. `findings` are there already.
     """
     reset_peak_memory(context.device)
-    state, file = writer.artefact(_STATE), writer.artefact(FILE)
+    state, file = writer.artefact(_STATE), writer.artefact(SAMPLES)
     known = stored_results(context, writer.record, file)
-    writer.note(scores={name: subset_result.eval_result.score for name, subset_result in known.items()})
+    writer.note(scores={name: result.eval_result.score for name, result in known.items()})
 
     def done(name: str, results: Results) -> None:
         save_samples(results.samples(context), file)  # before the score, which is believed only beside them
@@ -148,10 +144,10 @@ def score_last(context: EvalContext, writer: RecordWriter, observer: Observer) -
     if "last-weights" not in writer.record.artefacts or selection is None:
         return
     written = writer.record.digests.get("last-weights")
-    load_weights(context.model, writer.artefact(LAST_FILE), context.spec.id, written)
+    load_weights(context.model, writer.artefact(LAST_WEIGHTS), context.spec.id, written)
     state = writer.artefact(_STATE_OF_LAST)
     results = run_evaluations(context, observer, state, lambda *_: None)
-    scores = {name: subset_result.eval_result.score for name, subset_result in results.by_name.items()}
+    scores = {name: result.eval_result.score for name, result in results.by_name.items()}
     writer.note(selection=selection.model_copy(update={"last_scores": scores}))
     shutil.rmtree(state, ignore_errors=True)
 
@@ -162,10 +158,8 @@ def _masking(context: EvalContext, results: Results) -> Masking | None:
     if not attacks:
         return None
     rows = _common(results, sorted(attacks, key=attack_strength)[-2:])
-    eval_results = {
-        name: eval_result for name in results.by_name if (eval_result := results.of(name, rows)) is not None
-    }
-    return verdict(look_for_signs(context.evaluator(rows), context.model), eval_results)
+    on_rows = {name: found for name in results.by_name if (found := results.of(name, rows)) is not None}
+    return verdict(look_for_signs(context.evaluator(rows), context.model), on_rows)
 
 
 def _common(results: Results, attacks: Sequence[str]) -> Tensor:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from fatbench.config.spec import RunSpec
 from fatbench.environment import is_out_of_memory, release_memory
 from fatbench.errors import ResourceError
 from fatbench.runner.setup import RunContext
 
-if TYPE_CHECKING:
-    from fatbench.runner.setup import RunContext
+_SMALLEST = 2  # images: batch norm needs more than one
 
 
 def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
@@ -28,14 +26,10 @@ def training_memory_explained(spec: RunSpec, context: RunContext | None = None) 
 
     What was trained inside is gone then.
     """
-    what = f"training {spec.model} with --batch-size {spec.training.batch_size}"
-    try:
+    with _explained(
+        f"training {spec.model} with --batch-size {spec.training.batch_size}", lambda: _remedy(spec, context)
+    ):
         yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
-        raise ResourceError(f"out of memory {what}: {_remedy(spec, context)}") from None
 
 
 def _remedy(spec: RunSpec, context: RunContext | None) -> str:
@@ -51,21 +45,19 @@ def _remedy(spec: RunSpec, context: RunContext | None) -> str:
 def evaluation_memory_explained(spec: RunSpec) -> Iterator[None]:
     """Name the batch size of evaluation where memory ends inside."""
     size = spec.eval.batch_size
-    with _explained(f"evaluating {spec.model} with --eval-batch-size {size}: try {max(size // 2, 1)}"):
+    with _explained(f"evaluating {spec.model} with --eval-batch-size {size}", lambda: f"try {max(size // 2, 1)}"):
         yield
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, remedy: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise ResourceError(f"out of memory {what}") from None
-        raise
-
-
-_SMALLEST = 2  # images: batch norm needs more than one
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
+        raise ResourceError(f"out of memory {what}: {remedy()}") from None
 
 
 def fitting_batch_size(context: RunContext) -> int | None:

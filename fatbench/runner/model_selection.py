@@ -1,4 +1,4 @@
-"""Keeper: which weights of a run are scored, and copies of those that may be."""
+"""Model selection: which weights of a run are scored, the last, the best or the last healthy ones."""
 
 from torch import Tensor, nn
 

@@ -9,18 +9,29 @@ from fatbench.errors import UsageError
 from fatbench.io.lock import locked
 from fatbench.io.safe_read import is_directory, path_exists
 from fatbench.record import PROTOCOL, Record, load, save
-from fatbench.record.paths import PREVIOUS_CHECKPOINT, STATE, artefact, record_path, replacement_path
-from fatbench.runner.checkpoint import BEFORE, FILE, Checkpoint, read_checkpoint
+from fatbench.record.paths import (
+    CHECKPOINT,
+    LAST_WEIGHTS,
+    PREVIOUS_CHECKPOINT,
+    WEIGHTS,
+    artefact,
+    record_path,
+    replacement_path,
+)
+from fatbench.runner.checkpoint import Checkpoint, read_checkpoint
 from fatbench.runner.claim import same_run
 from fatbench.runner.model_selection import weights_of
 from fatbench.runner.observer import Observer
 from fatbench.runner.record_writer import RecordWriter, record_in_progress, replaces_result
 from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import EvalContext, RunContext
-from fatbench.training import checkpoint as weights_file
 from fatbench.training.checkpoint import load_weights
 
-_FILES = {"last-weights": weights_file.LAST_FILE, "weights": weights_file.FILE}
+_FILES = {"last-weights": LAST_WEIGHTS, "weights": WEIGHTS}
+_ANEW = "`fatbench run ...` without --resume starts from scratch"
+_SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
+# Of these, what one gives otherwise by mistake; who changes anything else means another run.
+_MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
 
 
 def load_trained(
@@ -68,12 +79,6 @@ def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, forc
     return RecordWriter(record, output, context.clock) if same else None
 
 
-_ANEW = "`fatbench run ...` without --resume starts from scratch"
-_SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
-# Of these, what one gives otherwise by mistake; who changes anything else means another run.
-_MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval_batch_size", "eval_engine"}
-
-
 def check_places(spec: RunSpec, output: Path) -> None:
     """Look whether states could be written where they belong.
 
@@ -81,7 +86,7 @@ def check_places(spec: RunSpec, output: Path) -> None:
         UsageError: there is a folder, which no file can take the place of.
     """
     replacing = replaces_result(output, spec.id)
-    for file in (artefact(output, spec.id, name, replacing=replacing) for name in (FILE, BEFORE)):
+    for file in (artefact(output, spec.id, name, replacing=replacing) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)):
         if is_directory(file) and not file.is_symlink():
             raise UsageError(f"{file} is a folder, and the place of a state: move it away")
 
@@ -106,7 +111,7 @@ def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iter
     """Yield the intact checkpoints of the run, the newest first; `observer` is warned of damaged ones."""
     replacing = replaces_result(output, spec.id)
     damage = ""
-    for name in (FILE, BEFORE):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         file = artefact(output, spec.id, name, replacing=replacing)
         if not path_exists(file):
             continue
@@ -124,14 +129,13 @@ def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iter
 
 def differences(stored: RunSpec, wanted: RunSpec) -> str:
     """Return which fields of the specs differ, and how, in one line; "" where none does."""
-    mine, theirs = stored.flat(), wanted.flat()
-    pairs = [(name, mine.get(name), theirs.get(name)) for name in FIELDS if name in _differing(stored, wanted)]
-    return ", ".join(f"{name} ({one!s:.60}, not {other!s:.60})" for name, one, other in pairs)
+    found = _differing(stored, wanted).items()
+    return ", ".join(f"{name} ({one!s:.60}, not {other!s:.60})" for name, (one, other) in found)
 
 
-def _differing(stored: RunSpec, wanted: RunSpec) -> set[str]:
+def _differing(stored: RunSpec, wanted: RunSpec) -> dict[str, tuple[object, object]]:
     mine, theirs = stored.flat(), wanted.flat()
-    return {name for name in FIELDS if mine.get(name) != theirs.get(name)}
+    return {name: (mine.get(name), theirs.get(name)) for name in FIELDS if mine.get(name) != theirs.get(name)}
 
 
 def _obstacle(record: Record, context: RunContext) -> str:
@@ -162,7 +166,7 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
     """
     if path_exists(record_path(output, spec.id)):
         return
-    for file in sorted(output.glob(f"*/{FILE}")):
+    for file in sorted(output.glob(f"*/{CHECKPOINT}")):
         try:
             record = load(record_path(output, file.parent.name))
         except UsageError:
@@ -173,7 +177,7 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
         if record.status != "interrupted" or any(getattr(other, name) != getattr(spec, name) for name in _SAME):
             continue  # the status says that nobody is at it now
         found = f"{other.id}, which differs in {differences(other, spec)}"
-        if _differing(other, spec) <= _MISTAKABLE:
+        if _differing(other, spec).keys() <= _MISTAKABLE:
             raise UsageError(
                 f"--resume: what is stored is {found}; give the same, or leave out --resume to start from scratch"
             )
@@ -183,7 +187,7 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
 
 def record_in_checkpoint(folder: Path, run_id: str, *, replacing: bool) -> Record | None:
     """Return the record in the newest whole state of the run, as of one that was interrupted; None without a state."""
-    for name in (STATE, PREVIOUS_CHECKPOINT):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         file = artefact(folder, run_id, name, replacing=replacing)
         try:
             found = read_checkpoint(file).facts.record if path_exists(file) else None

@@ -25,13 +25,13 @@ from fatbench.ops import smoothing_leaving
 from fatbench.record.parts import DataInfo
 from fatbench.threat import Ball, make_ball
 from fatbench.training.averaging import make_average
-from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CannotCaptureError
 from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.engine.stem import fastest_stem
 from fatbench.training.engine.throttle import Throttle
 from fatbench.training.loop import Training
+from fatbench.training.schedule import Budget
 from fatbench.training.weight_perturbation import perturbed
 
 
@@ -67,20 +67,15 @@ class RunContext(EvalContext):
 
     def method_context(self) -> Context:
         """A fresh context for the method."""
+        left = self.spec.training.label_smoothing  # to the true class; torch defines what is taken from it
         return Context(
             ball=self.ball,
             num_train=len(self.dataset.x_train),
             step=torch.zeros((), dtype=torch.int64, device=self.device),
             progress=torch.zeros((), device=self.device),
-            smoothing=self._smoothing(),
+            smoothing=0.0 if left is None else smoothing_leaving(left, self.dataset.num_classes),
             memory_limit=self.memory_limit,
         )
-
-    def _smoothing(self) -> float:
-        """Label smoothing as torch defines it, of which the spec states what is left to the true class."""
-        if self.spec.training.label_smoothing is None:
-            return 0.0
-        return smoothing_leaving(self.spec.training.label_smoothing, self.dataset.num_classes)
 
     def training(self) -> Training:
         """The training that the spec asks for, not started; `prepare` warms its engine up."""
@@ -100,9 +95,7 @@ class RunContext(EvalContext):
             peak_lr=train.lr,
             budget=Budget(steps=steps, seconds=train.train_seconds),
             clock=self.clock,
-            throttle=Throttle(self.device)
-            if fast and self.device.type != "mps"
-            else None,  # it has no events to wait for
+            throttle=Throttle(self.device) if fast and self.device.type != "mps" else None,  # Metal has no events
         )
 
     def _fast_model(self) -> FastModel:
@@ -140,17 +133,17 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
     Raises:
         FatbenchError: method, data, model or device is not to be had as asked.
     """
-    device = torch.device(spec.device)
+    train, device = spec.training, torch.device(spec.device)
     clock = Clock(device)
     with clock.phase("setup"):
-        method = methods.load(spec.method, **spec.training.hyper)
-        if spec.training.method_source not in (None, method.description.sha256):
+        method = methods.load(spec.method, **train.hyper)
+        if train.method_source not in (None, method.description.sha256):
             raise UsageError(f"the source of {spec.method} is not what it was when the run was asked for")
         check_compatible(method.description, spec)
-        if spec.training.awp is not None:
-            method = perturbed(method, spec.training.awp)
+        if train.awp is not None:
+            method = perturbed(method, train.awp)
         dataset = data.load(
-            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=spec.training.limit_train
+            spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, limit_train=train.limit_train
         ).to(device)
         seed_everything(spec.seed)  # before the model is built: its weights are the seed's too
         model = models.build(
@@ -159,21 +152,21 @@ def set_up(spec: RunSpec, data_dir: Path | None, download: bool) -> RunContext:
             shape=dataset.shape,
             mean=dataset.mean,
             std=dataset.std,
-            precision=spec.training.precision,
+            precision=train.precision,
         ).to(device)
         model.train()
-        if spec.training.label_smoothing is not None and spec.training.label_smoothing * dataset.num_classes <= 1:
+        if train.label_smoothing is not None and train.label_smoothing * dataset.num_classes <= 1:
             raise UsageError(
-                f"--label-smoothing {spec.training.label_smoothing:g} leaves the true class no more than the other "
+                f"--label-smoothing {train.label_smoothing:g} leaves the true class no more than the other "
                 f"{dataset.num_classes - 1}: it is the probability of the true class"
             )
         loader = Loader(
             dataset.x_train,
             dataset.y_train,
-            batch_size=spec.training.batch_size,
+            batch_size=train.batch_size,
             seed=spec.seed,
-            pad=spec.training.pad,
-            flip=spec.training.flip,
+            pad=train.pad,
+            flip=train.flip,
         )
     return RunContext(
         spec=spec,

@@ -152,12 +152,8 @@ def time_methods(
 
     Args:
         specs: one per method; their budgets should be too long to end.
-        data_dir, download: as for `run`.
-        runs: timed runs of each.
         batches: of every run; None is as many as take SHORTEST_RUN seconds.
         interleave: let the methods take turns; otherwise each has all its runs at once.
-        require: parts of the fast engine that must be in force.
-        watch: called with what is being timed.
 
     Raises:
         FatbenchError: a spec cannot be set up or run.

@@ -14,6 +14,7 @@ from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.interface import Context
 from fatbench.metering.flops import counted_flops
 from fatbench.record.parts import Event, Probe, Score
+from fatbench.record.paths import LAST_WEIGHTS, WEIGHTS
 from fatbench.runner.checkpoint import Checkpoint
 from fatbench.runner.checkpointing import Checkpointer, TrainingSnapshot
 from fatbench.runner.cost import CostMeter
@@ -24,7 +25,7 @@ from fatbench.runner.observer import Observer
 from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import RunContext
-from fatbench.training.checkpoint import FILE, LAST_FILE, save_weights
+from fatbench.training.checkpoint import save_weights
 from fatbench.training.loop import Enough, StoppedBy, Training, TrainStatus
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import fast_kernels, prepare
@@ -46,12 +47,7 @@ def train_model(
     A cancellation while these are saved is heeded once they are.
 
     Args:
-        context: the run that is set up.
-        writer: of its record.
-        observer: called with its progress.
-        checkpointer: saves its state.
         states: it resumes from the first that fits; without one, it starts at the beginning.
-        require: parts of the fast engine that must be in force.
 
     Raises:
         FatbenchError: it cannot be trained, or not as required.
@@ -208,9 +204,9 @@ def _keep_weights(context: RunContext, writer: RecordWriter, model_selector: Mod
     chosen = model_selector.choose()
     with context.clock.phase("checkpoint"):
         if chosen is not None:
-            _save(context, writer, "last-weights", LAST_FILE, weights_of(context.model))
+            _save(context, writer, "last-weights", LAST_WEIGHTS, weights_of(context.model))
             context.model.load_state_dict(chosen[1])
-        _save(context, writer, "weights", FILE, weights_of(context.model))
+        _save(context, writer, "weights", WEIGHTS, weights_of(context.model))
     writer.note(selection=chosen[0] if chosen is not None else model_selector.last())
 
 

@@ -14,9 +14,6 @@ from fatbench.io.atomic import write_atomically
 from fatbench.io.safe_read import read_file
 from fatbench.models import LARGEST
 
-FILE = "model.safetensors"
-LAST_FILE = "last.safetensors"
-
 
 def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> str:
     """Write a model's parameters and buffers to `path`, wholly or not at all, and return the file's sha256.
@@ -35,8 +32,6 @@ def load_weights(model: nn.Module, path: Path, run_id: str, sha256: str | None =
     """Put into the model what `save_weights` wrote of the run `run_id`, wholly or not at all.
 
     Args:
-        model: as it was when its weights were saved.
-        path: of the file.
         run_id: that the weights have to be of.
         sha256: of the file as it was written; None: not known.
 

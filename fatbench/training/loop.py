@@ -19,11 +19,10 @@ from fatbench.errors import InvalidRunError
 from fatbench.interface import Context
 from fatbench.methods import Method
 from fatbench.training.averaging import WeightAverage
-from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CapturedBatch
 from fatbench.training.engine.throttle import Throttle
-from fatbench.training.schedule import fraction_of_peak
+from fatbench.training.schedule import Budget, fraction_of_peak
 
 _RECENT = 5  # batches, by whose median the next one's time is judged
 _WATCH_SECONDS = 1.0  # between two looks at the loss, each of which makes the host wait for the device

@@ -28,9 +28,6 @@ def prepare(training: Training, updates: int, train: TrainSpec, peak: PeakMemory
     Batches are really trained on, and undone. Random generators are the caller's to protect.
 
     Args:
-        training: not started.
-        updates: optimiser steps that its method makes of a batch.
-        train: which engine, and what to leave out.
         peak: of memory; begins anew here, and leaves out what is tried.
 
     Raises:

@@ -1,9 +1,39 @@
-"""Learning-rate schedules: the fraction of the peak rate as a function of the budget's progress in [0, 1)."""
+"""Budgets, and learning-rate schedules: the fraction of the peak rate as a function of the budget's progress."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from fatbench.config.spec import Schedule
+
+_JUST_BELOW_ONE = 1.0 - 2.0**-24  # progress stays in [0, 1), in float32 too
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: optimiser steps, or seconds of training; one of the two is set."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def progress(self, steps: int, seconds: float) -> float:
+        """The fraction spent after `steps` optimiser steps and `seconds` of training, in [0, 1)."""
+        spent = steps / self.steps if self.steps is not None else seconds / (self.seconds or 1.0)
+        return min(spent, _JUST_BELOW_ONE)
+
+    def spent(self, steps: int, seconds: float) -> bool:
+        """Whether nothing is left."""
+        return steps >= self.steps if self.steps is not None else seconds >= (self.seconds or 0.0)
+
+    def leaves(self, more: int, steps: int) -> bool:
+        """Whether `more` optimiser steps may follow `steps`; a budget of time is looked at between batches."""
+        return self.steps is None or steps + more <= self.steps
+
+    @property
+    def kind(self) -> Literal["epochs", "time"]:
+        """What bounds the run: "epochs" or "time"."""
+        return "epochs" if self.steps is not None else "time"
 
 
 def piecewise(progress: float, milestones: Sequence[float] = (0.5, 0.75)) -> float:
@@ -35,14 +65,7 @@ def cosine(progress: float) -> float:
 def fraction_of_peak(
     schedule: Schedule, progress: float, milestones: Sequence[float] = (0.5, 0.75), peak: float | None = None
 ) -> float:
-    """Return the fraction of the peak rate that `schedule` wants at `progress`.
-
-    Args:
-        schedule: which.
-        progress: fraction of the budget spent.
-        milestones: where piecewise drops.
-        peak: where cyclic and onecycle have theirs; None: each where it usually has.
-    """
+    """Return the fraction of the peak rate that `schedule` wants at `progress`."""
     match schedule:
         case "piecewise":
             return piecewise(progress, milestones)

@@ -15,6 +15,7 @@ from benchmarks.naive.half import in_half
 from benchmarks.naive.images import CroppedArrays, Images, PilImages, batches
 from fatbench import methods
 from fatbench.models.classifier import Classifier
+from tests.methods import relu_net
 from tests.training.test_passes import _ConvolutionCounter as ConvolutionCounter
 
 REFERENCES = Path(__file__).parents[1] / "references"
@@ -42,15 +43,7 @@ def images(channels: int = 1, pad: int = 0, flip: bool = False) -> Images:
 
 def model(channels: int = 1) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4 * 36, 5),
-    )
+    return relu_net(channels, bias=False)
 
 
 def one_batch(channels: int = 1) -> Any:

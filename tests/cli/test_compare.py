@@ -9,7 +9,7 @@ import pytest
 
 from fatbench.io.lock import locked
 from fatbench.record import load, save
-from fatbench.record.paths import STATE
+from fatbench.record.paths import CHECKPOINT
 from fatbench.report import run as run_module
 from tests.report.records import doubtful, record, run, score, standing
 
@@ -202,7 +202,7 @@ def test_a_run_that_no_process_has_is_stopped_and_goes_on(fatbench: Fatbench, tm
     nothing = "nothing to resume: the same `fatbench run` starts it again"
     assert said.out.splitlines()[-2:] == [f"record: mine/{path.stem}.json", nothing]
     (tmp_path / "mine" / path.stem).mkdir(exist_ok=True)
-    (tmp_path / "mine" / path.stem / STATE).touch()
+    (tmp_path / "mine" / path.stem / CHECKPOINT).touch()
     again = f"resume by: fatbench resume {path.stem} --output mine"
     assert fatbench("show", path.stem, "--output", "mine").out.splitlines()[-1] == again
     said = fatbench("compare", "mine", "--format", "markdown")

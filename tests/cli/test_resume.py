@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from fatbench.io.lock import is_held, locked
 from fatbench.record import Record, load, save
-from fatbench.runner.checkpoint import BEFORE, FILE
+from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
 from tests.cli.conftest import Said
 from tests.cli.test_disk import Disk
 from tests.cli.test_interruption import RUN, scores, signal_at, the_record
@@ -83,7 +83,7 @@ def test_the_record_of_a_replacement_is_found_in_its_state(
 def test_without_a_whole_state_a_damaged_record_is_begun_again(fatbench: Fatbench, left: tuple[Path, Record]) -> None:
     path, record = left
     damage(path)
-    for name in (FILE, BEFORE):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         damage(path.parent / record.id / name)
     said = fatbench("resume", record.id)
     assert said.code == 2

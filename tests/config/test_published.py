@@ -6,7 +6,7 @@ import pytest
 
 from fatbench import methods
 from fatbench.config import presets
-from fatbench.config.presets import OF_THE_METHOD, tracks
+from fatbench.config.presets import OF_THE_METHOD
 from fatbench.config.request import Request
 from fatbench.config.resolve import resolve
 
@@ -129,7 +129,7 @@ def test_what_a_recipe_sets_lies_in_its_own_published_range(method: str) -> None
 def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) -> None:
     (spec,) = resolve(Request([method], settings={"eps": eps} if eps else {}, recipe="official"), "cpu")
     recipe = presets.official(method)
-    tied = tracks.at(spec.eps, "cifar10", spec.training.hyper, recipe.get("tracks", []))
+    tied = presets.at_eps(spec.eps, "cifar10", spec.training.hyper, recipe.get("tracks", []))
     expected = {**recipe.get("hyper", {}).get(method, {}), **tied}
     assert expected.items() <= spec.training.hyper.items()
     assert spec.eps == (eps or recipe["eps"])
@@ -162,7 +162,7 @@ def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) 
 def test_what_authors_tie_to_eps(
     method: str, eps: str, dataset: str, chosen: dict[str, str], tied: dict[str, float]
 ) -> None:
-    assert tracks.at(eps, dataset, chosen, presets.official(method)["tracks"]) == tied  # type: ignore[arg-type]
+    assert presets.at_eps(eps, dataset, chosen, presets.official(method)["tracks"]) == tied  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["aaer", "elle", "grad-align"])

@@ -1,6 +1,7 @@
 import hashlib
 
 import numpy as np
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
@@ -61,3 +62,13 @@ def test_the_same_seed_gives_the_same_split(digits):
     again = data.load("digits", seed=0, data_dir=None)
     assert torch.equal(again.x_val, digits.x_val)
     assert torch.equal(again.x_train, digits.x_train)
+
+
+@pytest.mark.parametrize("part", ["x_train", "x_val", "x_test"])
+def test_grey_images_have_plain_strides(part: str) -> None:
+    """A network may `view` the maps of its first convolution."""
+    dataset = data.load("digits", seed=0, data_dir=None, download=False)
+    images = getattr(dataset, part)
+    assert images.stride() in ((64, 64, 8, 1), (64, 8, 8, 1))
+    assert images[:7].clone().is_contiguous()
+    assert images.stride() != (64, 1, 8, 1)

@@ -15,12 +15,9 @@ import torch
 
 from fatbench.errors import UsageError
 from fatbench.record import Record, load
-from fatbench.record.paths import final_name
-from fatbench.record.samples import FILE as SAMPLES
+from fatbench.record.paths import CHECKPOINT, LAST_WEIGHTS, PREVIOUS_CHECKPOINT, SAMPLES, WEIGHTS, final_name
 from fatbench.record.samples import load_samples
-from fatbench.runner.checkpoint import BEFORE, FILE, read_checkpoint
-from fatbench.training.checkpoint import FILE as WEIGHTS
-from fatbench.training.checkpoint import LAST_FILE as LAST_WEIGHTS
+from fatbench.runner.checkpoint import read_checkpoint
 from tests import processes
 from tests.faults.victim import PLACES, perish
 
@@ -168,7 +165,7 @@ def torn_files(folder: Path) -> list[str]:
         try:
             if path.suffix == ".json" and not path.name.startswith("."):
                 load(path)
-            elif final_name(path.name) in (FILE, BEFORE):
+            elif final_name(path.name) in (CHECKPOINT, PREVIOUS_CHECKPOINT):
                 read_checkpoint(path)
             elif final_name(path.name) in (WEIGHTS, LAST_WEIGHTS):
                 safetensors.torch.load_file(path)

@@ -1,4 +1,4 @@
-"""Energy and slowdowns, asked of a stand-in for NVML; and of the real one, where it finds no driver."""
+"""Energy and slowdowns, asked of a surrogate for NVML; and of the real one, where it finds no driver."""
 
 import sys
 from types import SimpleNamespace

@@ -2,40 +2,18 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from fatbench import methods, models
-from fatbench.interface import Batch, Context
 from fatbench.metering.flops import counted_flops
 from fatbench.ops import input_gradient
-from fatbench.threat import Linf
 from fatbench.training.passes import count_passes
+from tests.methods import context_of_six, relu_net, six_images
 
 IMAGES = 6
 # Multiply-adds per image of the network below: 36 pixels, 3x3 windows, channels in and out; then the linear layer.
 FIRST, REST = 36 * 9 * 1 * 4, 36 * 9 * 4 * 8 + 8 * 36 * 5
 NO_CROP = FIRST + REST
-
-
-def network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(8 * 36, 5),
-    )
-
-
-def batch() -> Batch:
-    return Batch(torch.rand(IMAGES, 1, 6, 6), torch.arange(IMAGES) % 5, torch.arange(IMAGES))
-
-
-def context() -> Context:
-    return Context(Linf(0.1), IMAGES, torch.tensor(0), torch.tensor(0.0))
 
 
 def resnet18_multiply_adds() -> int:
@@ -57,9 +35,9 @@ def test_resnet18_is_the_literatures() -> None:
 
 def test_nothing_is_known_before_the_end_and_nothing_counted_after_it() -> None:
     with counted_flops() as count:
-        network()(batch().x)
+        relu_net(width=8)(six_images().x)
         assert count.total == 0
-    network()(batch().x)
+    relu_net(width=8)(six_images().x)
     assert count.total == 2 * IMAGES * NO_CROP
 
 
@@ -76,21 +54,21 @@ def test_nothing_is_known_before_the_end_and_nothing_counted_after_it() -> None:
 )
 def test_a_batch_costs_what_runs(name: str, multiply_adds: int) -> None:
     with counted_flops() as count:
-        count_passes(network(), methods.load(name), batch(), context())
+        count_passes(relu_net(width=8), methods.load(name), six_images(), context_of_six())
     assert count.total == 2 * IMAGES * multiply_adds
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_counting_changes_no_passes(name: str) -> None:
-    model, method = network(), methods.load(name)
-    alone = count_passes(model, method, batch(), context())
+    model, method = relu_net(width=8), methods.load(name)
+    alone = count_passes(model, method, six_images(), context_of_six())
     with counted_flops():
-        watched = count_passes(model, method, batch(), context())
+        watched = count_passes(model, method, six_images(), context_of_six())
     assert watched == alone
 
 
 def test_an_attack_differentiates_at_its_own_leaf_while_counted() -> None:
-    model, (x, y, _) = network(), batch()
+    model, (x, y, _) = relu_net(width=8), six_images()
     expected = input_gradient(lambda z: F.cross_entropy(model(z), y), x)
     with counted_flops():
         assert torch.equal(input_gradient(lambda z: F.cross_entropy(model(z), y), x), expected)
@@ -98,5 +76,5 @@ def test_an_attack_differentiates_at_its_own_leaf_while_counted() -> None:
 
 def test_bfloat16_counts_the_same() -> None:
     with counted_flops() as count, torch.autocast("cpu", torch.bfloat16):
-        network()(batch().x).float().sum().backward()
+        relu_net(width=8)(six_images().x).float().sum().backward()
     assert count.total == 2 * IMAGES * (NO_CROP + REST + NO_CROP)

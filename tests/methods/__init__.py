@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fatbench import methods
 from fatbench.interface import Batch, Context
+from fatbench.methods import Method
 from fatbench.threat import make_ball
 
 EPS = {"linf": 0.1, "l2": 0.6}
@@ -98,3 +99,37 @@ def first_loss(name: str, model: nn.Module, batch: Batch, **hyper: bool | float 
     loss = next(iter(methods.load(name, **hyper)(model, batch, make_context("linf"))))
     hook.remove()
     return loss.detach(), seen
+
+
+def relu_net(channels: int = 1, width: int = 4, *, bias: bool = True) -> nn.Module:
+    """A float32 net of two convolutions, as networks are: an attack's passes through it can be counted by hand."""
+    layers = [nn.Conv2d(channels, 4, 3, padding=1, bias=bias), nn.BatchNorm2d(4), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(4, width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(width * 36, 5))
+
+
+def six_images() -> Batch:
+    """All images of a training set, as a batch."""
+    return Batch(torch.rand(6, 1, 6, 6), torch.arange(6) % 5, torch.arange(6))
+
+
+def context_of_six() -> Context:
+    """What a method is given with `six_images`."""
+    return Context(make_ball("linf", 0.1), 6, torch.tensor(0), torch.tensor(0.0))
+
+
+def linear_net(classes: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, classes)).double()
+
+
+def target_of(method: Method, model: nn.Module, batch: Batch, ctx: Context) -> Tensor:
+    """Return the probabilities (B, K) from which the first loss, a cross-entropy of the last logits, is counted.
+
+    The gradient of a mean cross-entropy at the logits is (softmax - target) / B.
+    """
+    seen: list[Tensor] = []
+    handle = model.register_forward_hook(lambda _module, _inputs, logits: seen.append(logits))
+    loss = next(method(model, batch, ctx))
+    handle.remove()
+    (gradient,) = torch.autograd.grad(loss, seen[-1])
+    return seen[-1].softmax(1).detach() - len(batch.y) * gradient

@@ -39,7 +39,7 @@ def test_the_source_reaches_for_nothing_but_its_arguments(name):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("from fatbench.training import budget", "fatbench.training.budget"),
+        ("from fatbench.training import schedule", "fatbench.training.schedule"),
         ("from fatbench import data", "fatbench.data"),
         ("import fatbench.models.resnet", "fatbench.models.resnet"),
         ("import numpy", "numpy"),

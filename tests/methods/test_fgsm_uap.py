@@ -6,8 +6,7 @@ import torch
 from fatbench import methods
 from fatbench.interface import Batch
 
-from . import EPS, make_batches, make_context, make_optimizer, smooth_net, train
-from .targets import linear_net, target_of
+from . import EPS, linear_net, make_batches, make_context, make_optimizer, smooth_net, target_of, train
 from .test_equivalence import LinearMargin, consume
 
 RADIUS = 1.25 * EPS["linf"]

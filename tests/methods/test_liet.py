@@ -5,8 +5,7 @@ import torch
 
 from fatbench import methods
 
-from . import EPS, make_batches, make_context, make_optimizer, smooth_net
-from .targets import linear_net, target_of
+from . import EPS, linear_net, make_batches, make_context, make_optimizer, smooth_net, target_of
 
 
 @pytest.mark.parametrize(("renewed", "read"), [(1, [1, 2, 3]), (2, [2, 3, 3])])

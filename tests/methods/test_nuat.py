@@ -95,7 +95,8 @@ def test_a_ramp_of_no_length_is_over_at_once():
     assert losses[0] == losses[1]
 
 
-def test_only_odd_batches_are_guided():
+@pytest.mark.parametrize("name", ["gat", "nuat"])
+def test_only_odd_batches_are_guided(name):
     """Without the norm in its attack, an even batch trains as one whose attack knows cross-entropy alone."""
     (batch,), ctx = make_batches(1), make_context("linf")
     ctx.progress.fill_(0.95)
@@ -106,7 +107,7 @@ def test_only_odd_batches_are_guided():
             model, inputs = smooth_net(), []
             model.register_forward_hook(lambda _, args, __, inputs=inputs: inputs.append(args[0].detach()))
             torch.manual_seed(4)
-            list(methods.load("nuat", weight=weight)(model, batch, ctx))
+            list(methods.load(name, weight=weight)(model, batch, ctx))
             seen[step, weight] = inputs[-1]
     assert torch.equal(seen[0, 0.0], seen[0, 400.0])
     assert torch.equal(seen[2, 0.0], seen[2, 400.0])

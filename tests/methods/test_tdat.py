@@ -7,8 +7,7 @@ import torch
 
 from fatbench import methods
 
-from . import EPS, make_batches, make_context, make_optimizer, smooth_net, train
-from .targets import linear_net, target_of
+from . import EPS, linear_net, make_batches, make_context, make_optimizer, smooth_net, target_of, train
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 0.75, 0.999])

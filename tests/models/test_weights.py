@@ -1,4 +1,4 @@
-"""Strangers' checkpoints: read without running anything, fitted to a model, refused in one clear line."""
+"""Untrusted checkpoints: read without running anything, fitted to a model, refused in one clear line."""
 
 import argparse
 import io

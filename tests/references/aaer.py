@@ -6,12 +6,10 @@ detach_ce=False is not in the script: the loss after the step then keeps its gra
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp
+
 SETTINGS = {"base": "n", "lambda1": 1.7, "lambda2": 0.6, "lambda3": 2.3, "detach_ce": False}
 PASSES = (2, 2, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
 def l2_square(output, other):

@@ -6,22 +6,10 @@ L2 is not in the script: steps along the normalised gradient, then the box befor
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import step
+
 SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5, "gamma": 0.4}
 PASSES = (4, 4, 2)  # forward, to inputs, to weights; per update at the defaults
-
-
-def lengths(v):
-    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
-
-
-def step(x_adv, x_natural, grad, step_size, epsilon, norm):
-    if norm == "linf":
-        x_adv = x_adv.detach() + step_size * torch.sign(grad)
-        x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
-        return torch.clamp(x_adv, 0.0, 1.0)
-    x_adv = x_adv.detach() + step_size * grad / lengths(grad)
-    delta = torch.clamp(x_adv, 0.0, 1.0) - x_natural
-    return x_natural + torch.where(lengths(delta) > epsilon, delta * epsilon / lengths(delta), delta)
 
 
 def backward_smoothing_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, gamma, norm):

@@ -3,12 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp
+
 SETTINGS = {"alpha": 0.6}
 PASSES = (2, 2, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0):

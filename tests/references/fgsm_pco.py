@@ -5,23 +5,11 @@ drawn for those images that it sees for the first time.
 """
 
 import torch
-import torch.nn.functional as F
+
+from tests.references._common import clamp, label_smooth_loss, label_smoothing
 
 SETTINGS = {"alpha": 0.7, "stretch": 1.2, "mse": 3.0, "true_mass": 0.8}
 PASSES = (3, 4, 3)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
-
-
-def label_smoothing(label, factor, classes):
-    one_hot = torch.eye(classes, dtype=torch.float64)[label]
-    return one_hot * factor + (1 - one_hot) * (1 - factor) / (classes - 1)
-
-
-def label_smooth_loss(input, target):
-    return (-target * F.log_softmax(input, dim=-1)).sum(dim=-1).mean()
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, stretch=1.5, mse=10.0, true_mass=0.6):

@@ -7,25 +7,10 @@ before the ball.
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp, lengths, random_start
+
 SETTINGS = {"alpha": 0.7}
 PASSES = (2, 2, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
-
-
-def lengths(v):
-    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
-
-
-def random_start(x, radius, norm):
-    delta = torch.zeros_like(x)
-    if norm == "linf":
-        return delta.uniform_(-radius, radius)
-    delta.normal_()
-    r = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype).uniform_(0, radius)
-    return delta / lengths(delta) * r
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.25, norm="linf"):

@@ -7,12 +7,10 @@ the script uses it once as the last batch left it.
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp
+
 SETTINGS = {"replays": 3, "alpha": 0.6}
 PASSES = (1, 1, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, replays=8, alpha=1.0):

@@ -6,12 +6,10 @@ The starts are taken one after the other, as without the script's flag for paral
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp
+
 SETTINGS = {"starts": 2, "alpha": 0.7}
 PASSES = (4, 4, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, starts=3, alpha=2.0):

@@ -6,25 +6,10 @@ L2 is not in the script: a normal direction of uniform length, then a step along
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp, lengths, random_start
+
 SETTINGS = {"noise": 1.5, "alpha": 0.8, "project": True}
 PASSES = (2, 2, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
-
-
-def lengths(v):
-    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
-
-
-def random_start(x, radius, norm):
-    eta = torch.zeros_like(x)
-    if norm == "linf":
-        return eta.uniform_(-radius, radius)
-    eta.normal_()
-    r = torch.zeros(len(x), 1, 1, 1, dtype=x.dtype).uniform_(0, radius)
-    return eta / lengths(eta) * r
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, noise=2.0, alpha=1.0, project=False, norm="linf"):

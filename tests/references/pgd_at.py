@@ -7,16 +7,10 @@ the ball.
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp, lengths
+
 SETTINGS = {"steps": 2, "alpha": 0.6}
 PASSES = (11, 11, 1)  # forward, to inputs, to weights; per update at the defaults
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
-
-
-def lengths(v):
-    return torch.stack([torch.sqrt((image**2).sum()) for image in v]).view(-1, 1, 1, 1)
 
 
 def into_ball(delta, eps, norm):

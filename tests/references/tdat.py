@@ -9,6 +9,8 @@ the true class never gets less than the others, and the 1.0000001 from which con
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import clamp
+
 SETTINGS = {"alpha": 0.6, "batch_momentum": 0.75, "beta": 0.45, "floor": 0.35, "weight": 1.5}
 PASSES = (2, 3, 2)  # forward, to inputs, to weights; per update at the defaults
 
@@ -16,10 +18,6 @@ PASSES = (2, 3, 2)  # forward, to inputs, to weights; per update at the defaults
 def label_relaxation(label, factor, classes, dtype):
     one_hot = torch.eye(classes, dtype=dtype)[label]
     return one_hot * factor + (one_hot - 1.0) * ((factor - 1) / float(classes - 1))
-
-
-def clamp(x, lower_limit, upper_limit):
-    return torch.max(torch.min(x, upper_limit), lower_limit)
 
 
 def train(

@@ -7,6 +7,8 @@ the ball.
 import torch
 import torch.nn.functional as F
 
+from tests.references._common import step
+
 SETTINGS = {"steps": 3, "alpha": 0.6, "beta": 2.5, "noise": 0.2}
 PASSES = (13, 12, 2)  # forward, to inputs, to weights; per update at the defaults
 
@@ -21,16 +23,7 @@ def trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, no
         with torch.enable_grad():
             loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), F.softmax(model(x_natural), dim=1))
         grad = torch.autograd.grad(loss_kl, [x_adv])[0]
-        if norm == "linf":
-            x_adv = x_adv.detach() + step_size * torch.sign(grad.detach())
-            x_adv = torch.min(torch.max(x_adv, x_natural - epsilon), x_natural + epsilon)
-            x_adv = torch.clamp(x_adv, 0.0, 1.0)
-        else:
-            grad_norms = grad.view(batch_size, -1).norm(p=2, dim=1)
-            x_adv = x_adv.detach() + step_size * grad / grad_norms.view(-1, 1, 1, 1)
-            delta = torch.clamp(x_adv, 0.0, 1.0) - x_natural
-            delta_norms = delta.view(batch_size, -1).norm(p=2, dim=1).view(-1, 1, 1, 1)
-            x_adv = x_natural + torch.where(delta_norms > epsilon, delta * epsilon / delta_norms, delta)
+        x_adv = step(x_adv, x_natural, grad, step_size, epsilon, norm)
     model.train()
     logits = model(x_natural)
     adv_logits = model(x_adv.detach())

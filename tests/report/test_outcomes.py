@@ -1,4 +1,4 @@
-"""Images are matched by their pixels, and files of outcomes come from strangers."""
+"""Images are matched by their pixels, and files of outcomes are untrusted."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from fatbench.record.parts import EngineInfo, TargetInfo
 from fatbench.report.render.panel import panel
-from fatbench.report.render.sparkline import sparkline
+from fatbench.report.render.panel_lines import sparkline
 
 from .records import doubtful, event, external, measured, record, score, selected
 

@@ -21,7 +21,7 @@ def eval_result(*broken_by: int, findings: tuple[Finding, ...] = ()) -> EvalResu
     return EvalResult(("clean", "pgd"), torch.tensor(broken_by, dtype=torch.int8), findings=list(findings))
 
 
-def test_a_sitting_is_narrowed_to_images_in_any_order_or_not_at_all() -> None:
+def test_results_are_narrowed_to_images_in_any_order_or_not_at_all() -> None:
     subset_result = SubsetResult(torch.tensor([7, 2, 9, 4]), eval_result(0, 1, 2, 0))
 
     def broken(*rows: int) -> list[int] | None:

@@ -11,11 +11,11 @@ from fatbench.runner.model_selection import ModelSelector
 from tests.runner.test_runner import make_spec, run
 
 
-def _kept(spec: RunSpec, *course: tuple[int, bool]) -> tuple[str, int] | None:
+def _kept(spec: RunSpec, *history: tuple[int, bool]) -> tuple[str, int] | None:
     """Policy and weight that are chosen after probes of these accuracies, the weight being the epoch's number."""
     model = torch.nn.Linear(1, 1, bias=False)
     model_selector = ModelSelector(model, spec)
-    for epoch, (correct, overfitted) in enumerate(course, start=1):
+    for epoch, (correct, overfitted) in enumerate(history, start=1):
         torch.nn.init.constant_(model.weight, epoch)
         scores = {"pgd-10": Score(correct=correct, total=100), "clean": Score(correct=100 - correct, total=100)}
         probe = Probe(epoch=epoch, step=epoch, train_seconds=float(epoch), lr=0.1, loss=1.0, scores=scores)
@@ -25,7 +25,7 @@ def _kept(spec: RunSpec, *course: tuple[int, bool]) -> tuple[str, int] | None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "course", "chosen"),
+    ("flags", "history", "chosen"),
     [
         ({}, [(50, False), (10, False)], None),
         ({"select": "best"}, [(20, False), (50, False), (50, False), (40, False)], ("best", 3)),
@@ -38,8 +38,8 @@ def _kept(spec: RunSpec, *course: tuple[int, bool]) -> tuple[str, int] | None:
         ({"select": "best", "on_overfitting": "restore"}, [(45, False), (40, False), (5, True)], ("best", 1)),
     ],
 )
-def test_what_is_chosen(flags: dict[str, str], course: list[tuple[int, bool]], chosen: tuple[str, int] | None) -> None:
-    assert _kept(make_spec("standard", **flags), *course) == chosen
+def test_what_is_chosen(flags: dict[str, str], history: list[tuple[int, bool]], chosen: tuple[str, int] | None) -> None:
+    assert _kept(make_spec("standard", **flags), *history) == chosen
 
 
 def test_both_numbers_stay_in_the_record(tmp_path: Path) -> None:

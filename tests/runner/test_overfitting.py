@@ -28,7 +28,7 @@ def _events(*accuracies: tuple[int, int]) -> list[Event]:
 
 
 @pytest.mark.parametrize(
-    "course",
+    "history",
     [
         [(30, 25), (45, 38), (50, 42)],  # learns
         [(50, 45), (35, 25), (52, 46)],  # both fall: an unsteady rate
@@ -36,8 +36,8 @@ def _events(*accuracies: tuple[int, int]) -> list[Event]:
         [(50, 45), (39, 29)],  # by 16, but FGSM by 11 of them
     ],
 )
-def test_healthy_courses_are_left_in_peace(course: list[tuple[int, int]]) -> None:
-    assert _events(*course) == []
+def test_healthy_histories_raise_no_event(history: list[tuple[int, int]]) -> None:
+    assert _events(*history) == []
 
 
 @pytest.mark.parametrize("after", [(40, 2), (45, 21), (60, 10)])

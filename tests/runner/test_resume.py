@@ -18,7 +18,8 @@ from fatbench.config.spec import RunSpec
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record import Record, load, save
 from fatbench.record.parts import Probe, Score
-from fatbench.runner.checkpoint import BEFORE, FILE, read_checkpoint, write_checkpoint
+from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
+from fatbench.runner.checkpoint import read_checkpoint, write_checkpoint
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import TrainStatus
 from tests.methods import of_every_kind
@@ -50,11 +51,11 @@ class AfterBatches(CancelToken):
 
 class Remarks(Observer):
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.warnings: list[str] = []
         self.stages: list[str] = []
 
     def warning(self, text: str) -> None:
-        self.heard.append(text)
+        self.warnings.append(text)
 
     def stage(self, name: str) -> None:
         self.stages.append(name)
@@ -113,7 +114,7 @@ def test_every_method_goes_on_bit_for_bit_from_any_batch(tmp_path: Path, method:
     assert (stopped.status, stopped.budget.stopped_by) == ("interrupted", "interrupted")
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert remarks.heard[-1].startswith(f"resumes at step {first * (4 if method == 'free-at' else 1)}, after ")
+    assert remarks.warnings[-1].startswith(f"resumes at step {first * (4 if method == 'free-at' else 1)}, after ")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
     assert not list((tmp_path / "b" / spec.id).glob("*state*"))
 
@@ -160,7 +161,7 @@ def test_every_generator_and_every_hidden_buffer_goes_on(tmp_path: Path, engine:
     run(spec, output=tmp_path / "a")
     for batches in (5, 1, 8):  # three times, each in a process of its own as it were
         leave_off(spec, tmp_path / "b", batches, resume=True)
-    assert read_checkpoint(tmp_path / "b" / spec.id / FILE).steps == 14
+    assert read_checkpoint(tmp_path / "b" / spec.id / CHECKPOINT).steps == 14
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
@@ -210,7 +211,7 @@ def test_a_time_budget_spans_restarts(tmp_path: Path, monkeypatch: pytest.Monkey
     let_steps_take(monkeypatch, seconds=0.03125)
     spec = make_spec("fgsm-rs", time_budget="1s", evaluate=[], engine=engine)
     leave_off(spec, tmp_path, 12)
-    assert read_checkpoint(tmp_path / spec.id / FILE).train_seconds == 12 / 32
+    assert read_checkpoint(tmp_path / spec.id / CHECKPOINT).train_seconds == 12 / 32
     record = run(spec, output=tmp_path, resume=True)
     assert (record.budget.stopped_by, record.timing.train, record.steps) == ("time", 1.0, 32)
     assert [probe.train_seconds for probe in record.history] == [9 / 32, 18 / 32, 27 / 32, 1.0]
@@ -260,15 +261,15 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(
     run(spec, output=tmp_path / "a")
     leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
     folder = tmp_path / "b" / spec.id
-    assert (read_checkpoint(folder / FILE).steps, read_checkpoint(folder / BEFORE).steps) == (
+    assert (read_checkpoint(folder / CHECKPOINT).steps, read_checkpoint(folder / PREVIOUS_CHECKPOINT).steps) == (
         2 * PER_EPOCH + 4,
         2 * PER_EPOCH,
     )
-    damage(folder / FILE)
+    damage(folder / CHECKPOINT)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert "damaged" in remarks.heard[0]
-    assert remarks.heard[0].endswith(f"the previous checkpoint is intact, at step {2 * PER_EPOCH}")
+    assert "damaged" in remarks.warnings[0]
+    assert remarks.warnings[0].endswith(f"the previous checkpoint is intact, at step {2 * PER_EPOCH}")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -276,22 +277,22 @@ def test_without_a_whole_state_it_starts_at_the_beginning_and_says_so(tmp_path: 
     spec = make_spec("fgsm-rs", epochs=2, evaluate=["clean"])
     run(spec, output=tmp_path / "a")
     leave_off(spec, tmp_path / "b", PER_EPOCH + 4)
-    for name in (FILE, BEFORE):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         empty(tmp_path / "b" / spec.id / name)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert "there is no other checkpoint" in remarks.heard[0]
-    assert remarks.heard[1] == "no checkpoint to resume from: starts at the beginning"
+    assert "there is no other checkpoint" in remarks.warnings[0]
+    assert remarks.warnings[1] == "no checkpoint to resume from: starts at the beginning"
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
 def test_a_state_holds_tensors_and_json_and_nothing_else(tmp_path: Path) -> None:
     spec = make_spec("free-at", epochs=2, evaluate=[])
     leave_off(spec, tmp_path, 2)
-    content = (tmp_path / spec.id / FILE).read_bytes()
+    content = (tmp_path / spec.id / CHECKPOINT).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert set(header["__metadata__"]) == {"facts", "sha256"}
-    checkpoint = read_checkpoint(tmp_path / spec.id / FILE)
+    checkpoint = read_checkpoint(tmp_path / spec.id / CHECKPOINT)
     assert checkpoint.facts.record.spec == spec
     assert "buffer delta" in checkpoint.training
     assert any(name.endswith("momentum_buffer") for name in checkpoint.training)
@@ -315,7 +316,7 @@ def test_another_run_of_a_sweep_is_begun_and_said_to_be_another(tmp_path: Path) 
     remarks = Remarks()
     other = make_spec("fgsm-rs", lr=0.1, evaluate=[])
     assert run(other, output=tmp_path, resume=True, observer=remarks).status == "finished"
-    assert remarks.heard[0].startswith(
+    assert remarks.warnings[0].startswith(
         f"--resume: taken for another run than the interrupted {stored.id}, which differs"
     )
 
@@ -333,7 +334,7 @@ def test_a_state_in_anothers_place_is_refused(tmp_path: Path) -> None:
     mine, other = (make_spec("fgsm-rs", epochs=epochs, evaluate=[]) for epochs in (3, 4))
     for spec in (mine, other):
         leave_off(spec, tmp_path, 5)
-    (tmp_path / other.id / FILE).replace(tmp_path / mine.id / FILE)
+    (tmp_path / other.id / CHECKPOINT).replace(tmp_path / mine.id / CHECKPOINT)
     with pytest.raises(
         UsageError, match=r"another spec: epochs \(4, not 3\); `fatbench run ...` without --resume starts from scratch"
     ):
@@ -359,10 +360,10 @@ def test_without_resume_it_starts_anew_and_says_that_it_need_not(tmp_path: Path)
     spec = make_spec("fgsm-rs", epochs=2, evaluate=[])
     leave_off(spec, tmp_path, PER_EPOCH + 3)
     leave_off(spec, tmp_path, 2)  # not as far: the other state is worth more
-    assert read_checkpoint(tmp_path / spec.id / FILE).steps == PER_EPOCH + 3
+    assert read_checkpoint(tmp_path / spec.id / CHECKPOINT).steps == PER_EPOCH + 3
     remarks = Remarks()
     record = run(spec, output=tmp_path, observer=remarks)
-    assert remarks.heard == [
+    assert remarks.warnings == [
         f"starts from scratch; --resume would resume at step {PER_EPOCH + 3} of an earlier process"
     ]
     assert (record.status, record.steps) == ("finished", 2 * PER_EPOCH)
@@ -384,8 +385,8 @@ def test_force_does_not_go_on_with_what_an_earlier_process_has_left(tmp_path: Pa
     spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
     leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
     leave_off(spec, tmp_path, 2, force=True)
-    assert read_checkpoint(tmp_path / spec.id / FILE).steps == 2
-    assert not (tmp_path / spec.id / BEFORE).exists()
+    assert read_checkpoint(tmp_path / spec.id / CHECKPOINT).steps == 2
+    assert not (tmp_path / spec.id / PREVIOUS_CHECKPOINT).exists()
 
 
 # Weights that are there, and states that are of no use
@@ -419,7 +420,7 @@ def flip_signs(file: Path) -> None:
 
 
 def lose_states(folder: Path) -> None:
-    for name in (FILE, BEFORE):
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         (folder / name).unlink()
 
 
@@ -439,9 +440,9 @@ def test_damaged_weights_are_not_scored_but_trained_again(
         lose_states(inside)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", observer=remarks)
-    assert file in remarks.heard[0]
-    assert remarks.heard[0].endswith(": it is trained again")
-    assert [text[:12] for text in remarks.heard[1:]] == (["resumes at s"] if states == "whole" else [])
+    assert file in remarks.warnings[0]
+    assert remarks.warnings[0].endswith(": it is trained again")
+    assert [text[:12] for text in remarks.warnings[1:]] == (["resumes at s"] if states == "whole" else [])
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -466,26 +467,26 @@ def test_a_state_that_cannot_be_gone_on_with_does_not_keep_a_new_one_from_being_
         leave_off(spec, tmp_path, 2 * PER_EPOCH + 3)
     remarks = Remarks()
     leave_off(spec, tmp_path, 4, observer=remarks)
-    assert "cannot be used: it was trained on" in remarks.heard[0]
-    assert read_checkpoint(tmp_path / spec.id / FILE).steps == 4
+    assert "cannot be used: it was trained on" in remarks.warnings[0]
+    assert read_checkpoint(tmp_path / spec.id / CHECKPOINT).steps == 4
     assert run(spec, output=tmp_path, resume=True, observer=remarks).status == "finished"
-    assert remarks.heard[-1].startswith("resumes at step 4")
+    assert remarks.warnings[-1].startswith("resumes at step 4")
 
 
 def test_a_forged_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     spec = make_spec("fgsm-rs", epochs=3, evaluate=["clean"])
     run(spec, output=tmp_path / "a")
     leave_off(spec, tmp_path / "b", 2 * PER_EPOCH + 4)
-    file = tmp_path / "b" / spec.id / FILE
-    before = file.with_name(BEFORE).read_bytes()
+    file = tmp_path / "b" / spec.id / CHECKPOINT
+    before = file.with_name(PREVIOUS_CHECKPOINT).read_bytes()
     checkpoint = read_checkpoint(file)
     checkpoint.training["generator numpy position"] = torch.tensor([-(10**9), 0])  # numpy by itself would read there
     write_checkpoint(checkpoint, file)
-    file.with_name(BEFORE).write_bytes(before)
+    file.with_name(PREVIOUS_CHECKPOINT).write_bytes(before)
     remarks = Remarks()
     run(spec, output=tmp_path / "b", resume=True, observer=remarks)
-    assert remarks.heard[0].startswith(f"cannot resume from step {2 * PER_EPOCH + 4}: ")
-    assert remarks.heard[1].startswith(f"resumes at step {2 * PER_EPOCH}, after ")
+    assert remarks.warnings[0].startswith(f"cannot resume from step {2 * PER_EPOCH + 4}: ")
+    assert remarks.warnings[1].startswith(f"resumes at step {2 * PER_EPOCH}, after ")
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
 
 
@@ -496,7 +497,7 @@ def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
     spec = make_spec("fgsm-rs", epochs=3, evaluate=[])
     leave_off(spec, tmp_path, PER_EPOCH + 4)
     inside = tmp_path / spec.id
-    truncate(inside / FILE)
+    truncate(inside / CHECKPOINT)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -504,7 +505,7 @@ def test_what_has_been_gone_on_from_is_not_given_up_for_a_damaged_state(
     monkeypatch.setattr("fatbench.runner.checkpointing.write_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run(spec, output=tmp_path, resume=True)
-    assert read_checkpoint(inside / FILE).steps == PER_EPOCH
+    assert read_checkpoint(inside / CHECKPOINT).steps == PER_EPOCH
 
 
 # Replacements

@@ -238,33 +238,26 @@ def test_a_fault_of_ones_own_method_names_its_line_and_is_recorded(tmp_path: Pat
     assert record.error
 
 
+NET = """from torch import nn
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(64, num_classes)
+        self.again = self.linear
+    def forward(self, x):
+        """
+
+
 def test_a_model_that_fails_only_in_training_names_its_line(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__()\n"
-        "        self.linear = nn.Linear(64, num_classes)\n"
-        "    def forward(self, x):\n"
-        "        logits = self.linear(x.flatten(1))\n"
-        "        return (logits, 1 / 0) if self.training else logits\n"
-    )
+    forward = "logits = self.linear(x.flatten(1))\n        return (logits, 1 / 0) if self.training else logits"
+    (tmp_path / "net.py").write_text(NET + forward)
     spec = make_spec("standard", model=f"{tmp_path / 'net.py'}:Net")
-    with pytest.raises(InvalidRunError, match=r"net\.py:8: ZeroDivisionError"):
+    with pytest.raises(InvalidRunError, match=r"net\.py:9: ZeroDivisionError"):
         run(spec, output=tmp_path)
 
 
 def test_tied_weights_reach_the_checkpoint_and_a_model_may_dislike_empty_batches(tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Module):\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__()\n"
-        "        self.linear = nn.Linear(64, num_classes)\n"
-        "        self.again = self.linear\n"
-        "    def forward(self, x):\n"
-        "        return self.again(x.view(x.size(0), -1))\n"
-    )
+    (tmp_path / "net.py").write_text(NET + "return self.again(x.view(x.size(0), -1))")
     record = run(make_spec("standard", model=f"{tmp_path / 'net.py'}:Net", eps="0.9"), output=tmp_path)
     assert record.status == "finished"
     assert record.scores["pgd-3"].correct == 0  # every image has fallen: nothing is left to attack

@@ -13,11 +13,11 @@ from fatbench.data.loader import Loader
 from fatbench.interface import Batch, Context, Losses
 from fatbench.threat import Linf
 from fatbench.training import clock
-from fatbench.training.budget import Budget
 from fatbench.training.clock import Clock
 from fatbench.training.engine.capture import CapturedBatch
 from fatbench.training.engine.throttle import Throttle
 from fatbench.training.loop import Training, TrainStatus
+from fatbench.training.schedule import Budget
 
 from .engine import CPU, Trial, make_spec, make_trial
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fatbench import methods
-from fatbench.interface import Batch, Context
-from fatbench.threat import Linf
 from fatbench.training.passes import PassCounter, count_passes
+from tests.methods import context_of_six, relu_net, six_images
 
 IMAGES = 6
 
@@ -36,36 +34,16 @@ class _ConvolutionCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _model() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4 * 36, 5),
-    )
-
-
-def _batch() -> Batch:
-    return Batch(torch.rand(IMAGES, 1, 6, 6), torch.arange(IMAGES) % 5, torch.arange(IMAGES))
-
-
 def optimum(name: str) -> tuple[int, int, int]:
     """Forward, backward to inputs, backward to weights, per optimiser step; the method's naive twin states them."""
     return importlib.import_module(f"tests.references.{name.replace('-', '_')}").PASSES
 
 
-def _context() -> Context:
-    return Context(Linf(0.1), IMAGES, torch.tensor(0), torch.tensor(0.0))
-
-
 @pytest.mark.parametrize("name", methods.names())
 def test_passes_are_optimal_and_equal_the_convolutions_executed(name: str) -> None:
-    model, method = _model(), methods.load(name)
+    model, method = relu_net(), methods.load(name)
     with _ConvolutionCounter() as executed:
-        cost = count_passes(model, method, _batch(), _context())
+        cost = count_passes(model, method, six_images(), context_of_six())
     expected = [samples * cost.updates * IMAGES for samples in optimum(name)]
     assert list(cost.passes.model_dump().values()) == expected
     assert [executed.counts[key] for key in ("forward", "input_backward", "weight_backward")] == expected
@@ -73,7 +51,7 @@ def test_passes_are_optimal_and_equal_the_convolutions_executed(name: str) -> No
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, 9), (2, 11)])
 def test_fast_trades_costs_nine_or_eleven(steps: int, expected: int) -> None:
-    cost = count_passes(_model(), methods.load("fast-trades", steps=steps), _batch(), _context())
+    cost = count_passes(relu_net(), methods.load("fast-trades", steps=steps), six_images(), context_of_six())
     assert sum(cost.passes.model_dump().values()) == expected * IMAGES
 
 
@@ -83,17 +61,17 @@ def test_backward_smoothing_costs_ten_and_trades_twenty_seven() -> None:
 
 
 def test_counting_leaves_no_trace_and_changes_no_logit() -> None:
-    model = _model()
+    model = relu_net()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    count_passes(model, methods.load("fgsm-rs"), _batch(), _context())
+    count_passes(model, methods.load("fgsm-rs"), six_images(), context_of_six())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    x = _batch().x
+    x = six_images().x
     model.eval()
     assert torch.equal(PassCounter(model)(x), model(x))
 
 
 def test_cost_of_part_of_a_batch_is_its_share() -> None:
-    cost = count_passes(_model(), methods.load("free-at", replays=8), _batch(), _context())
+    cost = count_passes(relu_net(), methods.load("free-at", replays=8), six_images(), context_of_six())
     assert cost.updates == 8
     assert cost.times(20).forward == 20 * IMAGES

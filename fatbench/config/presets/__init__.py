@@ -6,13 +6,14 @@ AUTHORYEAR-METHOD, as chen2022-bs-trades, and is that method's official one.
 
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
-from fatbench.config.presets.tracks import Track
+from fatbench.config.parsing import parse_eps
 from fatbench.config.spec import FIELDS, OPTIONS, Hyper, first_problem
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import read_file
@@ -22,6 +23,17 @@ GENERIC = "images"  # for datasets that have no preset of their own
 OF_THE_METHOD = ("method", "hyper", "tracks", "published", "source")  # keys that the spec has no field for
 _LARGEST = 2**20  # bytes
 _RECIPE = re.compile(r"[a-z]+[12][0-9]{3}-(.+)")
+
+
+class Track(BaseModel):
+    """A line of the authors' table of hyper-parameters that they tie to eps: 8, 12 and 16/255 among them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    eps: list[Annotated[str, BeforeValidator(parse_eps)]]  # of the L-infinity norm
+    datasets: list[str] = []  # where it holds; none named: everywhere
+    when: Hyper = {}  # what else it presupposes of the method's hyper-parameters
+    hyper: Hyper  # what to set
 
 
 class _Base(BaseModel):
@@ -111,6 +123,35 @@ def hyper_of(method: str) -> dict[str, Hyper]:
 def describe(name: str) -> str:
     """Return the first line of the comment at the head of the preset."""
     return _locate(name).read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+
+
+def tied_names(tracks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the hyper-parameters that the tracks set."""
+    return list(dict.fromkeys(name for track in tracks for name in track["hyper"]))
+
+
+def at_eps(eps: str, dataset: str, chosen: Hyper, tracks: Iterable[Mapping[str, Any]]) -> Hyper:
+    """Return what the tracks set at `eps` for `dataset`, where the hyper-parameters are otherwise `chosen`.
+
+    Of two that fit, the later one prevails: what holds for one dataset stands behind what holds everywhere.
+    """
+    found: Hyper = {}
+    for track in tracks:
+        here = not track.get("datasets") or dataset in track["datasets"]
+        if eps in track["eps"] and here and track.get("when", {}).items() <= chosen.items():
+            found |= track["hyper"]
+    return found
+
+
+def track_in_words(track: Mapping[str, Any]) -> str:
+    """Return the track in a line: "eps 8/255 (cifar100, base=n): weight=1.5"."""
+    conditions = [*track.get("datasets", []), *_assignments(track.get("when", {}))]
+    where = f" ({', '.join(conditions)})" if conditions else ""
+    return f"eps {', '.join(track['eps'])}{where}: {' '.join(_assignments(track['hyper']))}"
+
+
+def _assignments(hyper: Hyper) -> list[str]:
+    return [f"{name}={value}" for name, value in hyper.items()]
 
 
 def _locate(name: str) -> Path:

@@ -90,10 +90,7 @@ def load_checkpoint(path: Path, mark: str, images: int, attacks: int) -> Checkpo
     """Return the checkpoint in the file `path`, or None where there is none, or that of another evaluation.
 
     Args:
-        path: of the file.
         mark: the evaluation's fingerprint.
-        images: that it is about.
-        attacks: that it runs.
 
     Raises:
         UsageError: the file is damaged.

@@ -99,9 +99,7 @@ def enlarged_batch_size(model: nn.Module, x: Tensor, images: int, batch_size: in
     """Return the batch size for attacking so many images: on a GPU as large as pays and its free memory allows.
 
     Args:
-        model: takes images like x.
         x: (B, C, H, W), a chunk of `batch_size` images or fewer.
-        images: to be attacked.
         batch_size: asked for; what comes back is it, doubled as often as may be.
     """
     if x.device.type != "cuda":

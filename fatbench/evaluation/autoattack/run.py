@@ -45,13 +45,7 @@ def run_autoattack(
 
     Args:
         model: in eval mode and float32, its parameters frozen; it stays as it is.
-        x: images.
-        y: labels, int64.
-        ball: what an attack may change.
-        num_classes: decides which attacks there are.
-        seed: of every chunk's noise.
         batch_size: images at a time; the fast engine may take more.
-        watch: called before every chunk.
         engine: "exact" gives the library's own verdicts; "fast" attacks a surrogate, and the model confirms what falls.
         state: the file that keeps what is known after every chunk; if it is there already, the evaluation resumes, or
             is known to its end. Whoever named the file deletes it.

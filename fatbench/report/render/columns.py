@@ -1,4 +1,4 @@
-"""A group as a grid of text, for whatever draws it."""
+"""A group, and its pairs, as grids of text for whatever draws them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,19 @@ from typing import TypeVar
 
 from fatbench.report.aggregate import Accuracy, Row, seed_rows, status
 from fatbench.report.comparison import Group
-from fatbench.report.formats import NONE, decimals, evaluation_title, interval, percent, ratio, sample_size, unit
+from fatbench.report.formats import (
+    NONE,
+    decimals,
+    evaluation_title,
+    interval,
+    percent,
+    points,
+    probability,
+    ratio,
+    sample_size,
+    unit,
+)
+from fatbench.report.pairs import NO_OUTCOMES, Pair
 from fatbench.report.validity import NOISY
 
 NOISY_MARK = "*"  # beside a time
@@ -85,3 +97,50 @@ def _accuracy(score: Accuracy | None, row: Row, *, in_heading: bool) -> Cell:
     fewer = (f"{score.seeds} of {row.finished} seeds",) if score.seeds < row.finished else ()
     conditions = () if in_heading else _conditions(score)
     return (percent(score.mean) + spread, interval(score.low, score.high), *conditions, *fewer)
+
+
+def pair_columns(group: Group) -> list[Column]:
+    """Return the columns of a group's table of pairs; there are none where there are no pairs."""
+    pairs = group.paired
+    if not pairs:
+        return []
+    asides = {
+        "seeds": [f"{pair.a.finished} / {pair.b.finished}" for pair in pairs],
+        "n": [str(pair.images) if pair.images else NONE for pair in pairs],
+    }
+    shared = {name: texts for name, texts in asides.items() if len(pairs) > 1 and len(set(texts)) == 1}
+    found = f"A - B on {evaluation_title(pairs[0].evaluation)}, points"
+    heading = tuple(f"{texts[0]} seeds" if name == "seeds" else f"n={texts[0]}" for name, texts in shared.items())
+    return [
+        column("A", pairs, lambda pair: row_name(pair.a, group.rows), numeric=False),
+        column("B", pairs, lambda pair: row_name(pair.b, group.rows), numeric=False),
+        Column(found, heading, tuple(_difference(pair) for pair in pairs)),
+        column("p (Holm)", pairs, lambda pair: NONE if pair.p_adjusted is None else probability(pair.p_adjusted)),
+        *(Column(name, (), tuple((text,) for text in asides[name])) for name in asides if name not in shared),
+        column("verdict", pairs, lambda pair: pair.verdict, numeric=False),
+    ]
+
+
+def pair_notes(group: Group) -> list[str]:
+    """Return what a reader of the table of pairs must know beside it."""
+    pairs = group.paired
+    if pairs is None:
+        return []
+    if not pairs:
+        return ["no pair to compare here"]
+    lacking = any(pair.obstacle == NO_OUTCOMES for pair in pairs)
+    remedy = f"{NO_OUTCOMES}: not beside the record, or of an older version; run these again with this one (--force)"
+    doubtful = {id(row): row_name(row, group.rows) for pair in pairs for row in (pair.a, pair.b) if row.findings}
+    finding = f"a verdict is no better than the scores: see the status of {', '.join(doubtful.values())}"
+    return [*[remedy] * lacking, *[finding] * bool(doubtful)]
+
+
+def row_name(row: Row, rows: Sequence[Row]) -> str:
+    """Return what tells a row from the others in a sentence: its label, and its model where there are several."""
+    return f"{row.label} on {row.model}" if len({one.model for one in rows}) > 1 else row.label
+
+
+def _difference(pair: Pair) -> tuple[str, ...]:
+    if pair.difference is None or pair.low is None or pair.high is None:
+        return (NONE,)
+    return (points(pair.difference), interval(pair.low, pair.high))

@@ -12,9 +12,8 @@ from fatbench.report.comparison import Group
 from fatbench.report.formats import cell_text, markdown_text
 from fatbench.report.pairs import Pair
 from fatbench.report.regression import Check, raw
-from fatbench.report.render.columns import Column, columns
+from fatbench.report.render.columns import Column, columns, pair_columns, pair_notes
 from fatbench.report.render.notes import footnotes, headings, legend
-from fatbench.report.render.pair_columns import pair_columns, pair_notes
 
 
 def markdown(groups: Sequence[Group], *, per_seed: bool = False, checks: Sequence[Check] | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from fatbench.report.aggregate import Row
 from fatbench.report.comparison import Group
 from fatbench.report.formats import evaluation_title, plain
 from fatbench.report.render.columns import BEST_MARK, NOISY_MARK, PARETO_MARK
@@ -44,11 +43,6 @@ def legend(groups: Sequence[Group]) -> str:
     several = "mean ± sample standard deviation over seeds, [95% t-interval over seeds, for these n test images]"
     meaning = "; ".join(text for text in (one, f"several seeds: {several}" if "t" in kinds else "") if text)
     return f"Accuracies in %. {meaning[:1].upper()}{meaning[1:]}. Times are training time only.{_legend(groups)}"
-
-
-def row_name(row: Row, rows: Sequence[Row]) -> str:
-    """Return what tells a row from the others in a sentence: its label, and its model where there are several."""
-    return f"{row.label} on {row.model}" if len({one.model for one in rows}) > 1 else row.label
 
 
 def _legend(groups: Sequence[Group]) -> str:

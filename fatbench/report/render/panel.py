@@ -11,8 +11,7 @@ from rich.text import Text
 from fatbench.record import Record
 from fatbench.record.parts import Score
 from fatbench.report.formats import duration, evaluation_title, interval, percent, plain
-from fatbench.report.render.panel_lines import Line, asked, spent
-from fatbench.report.render.sparkline import sparkline
+from fatbench.report.render.panel_lines import Line, asked, sparkline, spent
 from fatbench.report.run import Run, in_words
 from fatbench.statistics import wilson
 

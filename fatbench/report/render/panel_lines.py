@@ -1,6 +1,6 @@
-"""What a run was asked to do and what its training cost, line by line."""
+"""What a run was asked to do and what its training cost, line by line; a curve in one line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fatbench.config.spec import FIELDS, OPTIONS, TrainSpec, short_name
 from fatbench.record import Record
@@ -9,6 +9,7 @@ from fatbench.report.formats import duration, plain, quantity
 Line = tuple[str, str]
 _OWN_LINE = {"epochs", "train_seconds", "peak", "target", "limit_train"}
 _WORDS = {"label_smoothing": "the true class keeps", "swa": "swa from"}  # where the option's name is not enough
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def asked(record: Record) -> Iterator[Line]:
@@ -120,3 +121,26 @@ def _pace(record: Record) -> Iterator[Line]:
         yield "compute", f"{quantity(compute.flops_per_second, 'FLOP/s')}{share}"
     if record.energy_joules is not None:
         yield "energy", f"{quantity(record.energy_joules, 'J')} of the GPU while it trained"
+
+
+def sparkline(times: Sequence[float], shares: Sequence[float], width: int = 32) -> str:
+    """Return `shares` (0 to 1) over `times` (ascending) as at most `width` bars, evenly spaced in time.
+
+    Each bar is the last value known at its time, so that a plateau is as long as it lasted.
+    """
+    if not times:
+        return ""
+    start, end = times[0], times[-1]
+    if end <= start:
+        return _bar(shares[-1])
+    bars, known = [], 0
+    for column in range(width):
+        now = start + (end - start) * column / (width - 1)
+        while known + 1 < len(times) and times[known + 1] <= now * (1 + 1e-9):
+            known += 1
+        bars.append(_bar(shares[known]))
+    return "".join(bars)
+
+
+def _bar(share: float) -> str:
+    return _LEVELS[min(len(_LEVELS) - 1, max(0, int(share * len(_LEVELS))))]

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench.report.comparison import Group
-from fatbench.report.render.columns import Cell, Column, columns
+from fatbench.report.render.columns import Cell, Column, columns, pair_columns, pair_notes
 from fatbench.report.render.notes import footnotes, headings, legend
-from fatbench.report.render.pair_columns import pair_columns, pair_notes
 
 _UNLIMITED = 10_000  # characters
 _FOLDED = 16  # characters that names and states get at the least

@@ -44,8 +44,6 @@ class CapturedBatch:
         Args:
             work: everything between a plan and the last optimiser step, in place and without waiting for the device.
             plan: any batch's, for its shapes.
-            updates: optimiser steps that a batch is worth.
-            changed: the tensors that the work changes.
             record: returns what replays a function; a CUDA graph by default.
 
         Raises:

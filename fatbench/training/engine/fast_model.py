@@ -33,14 +33,7 @@ class FastModel(nn.Module):
         compiled: bool = False,
         stem_channels: int = 0,
     ) -> None:
-        """Take the classifier over: the memory format of its weights may change, in place.
-
-        Args:
-            classifier: the model.
-            without: parts of the fast engine to leave out.
-            compiled: by torch.compile.
-            stem_channels: see `FoldedNet`.
-        """
+        """Take the classifier over: the memory format of its weights may change, in place."""
         super().__init__()
         self.classifier = classifier  # registered: train(), eval() and parameters() reach it
         self.notes: dict[str, str] = {}  # toggle -> why it is not in force

@@ -27,13 +27,11 @@ class FoldedNet:
         """Copy `net`, which stays as it is.
 
         Args:
-            net: a network whose graph torch.fx can trace.
             dtype: of the copies and of what flows between them; the last linear layer keeps its own, for the logits.
             stem_channels: pad the input of a narrower first convolution to so many channels, with zeros.
-            compiled: by torch.compile.
 
         Raises:
-            CannotFreezeError: it cannot be traced, or has parameters in layers unknown here.
+            CannotFoldError: it cannot be traced, or has parameters in layers unknown here.
         """
         graph, modules = _checked_graph(net)
         pairs = foldable(graph, modules)

@@ -17,13 +17,8 @@ _ROUNDS, _BLOCKS = 10, 5
 def fastest_stem(stem: nn.Conv2d, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> int:
     """Return the number of input channels, padded with zeros, at which an attack's passes through `stem` are fastest.
 
-    Measured here and now: a forward and an input gradient, which every attack step needs.
-
-    Args:
-        stem: the network's first convolution.
-        shape: (B, C, H, W) of its input.
-        dtype: that it computes in.
-        device: where it does.
+    Measured here and now, for an input of `shape`, (B, C, H, W): a forward and an input gradient, which every attack
+    step needs.
     """
     batch, channels, *size = shape
     images = torch.zeros(batch, channels, *size, dtype=dtype, device=device)

@@ -36,13 +36,8 @@ def objection_to_graph(
     images only the rows of these batches.
 
     Args:
-        captured: the graph.
         work: the eager batch that it was captured from.
-        plans: of the batches, which differ.
         pace: progress and learning rate of their steps; a rate of 0 would show nothing.
-        state: the tensors that a batch changes.
-        precision: "fp32" or "bf16".
-        num_train: images in the training set.
     """
     trials = _Trials(plans, state, num_train)
     rates = torch.tensor([pace] * captured.updates, device=trials.device)
@@ -136,9 +131,6 @@ def _distances(state: State, usual: State, groups: dict[str, list[str]], *, fini
     That is the Euclidean distance of numbers with a fraction, and how many of the others are unequal.
 
     Args:
-        state: one.
-        usual: the other.
-        groups: names of tensors.
         finite: leave out what is infinite or not a number, as memory that is not filled yet.
     """
 

@@ -1,4 +1,4 @@
-"""The fast engine: a stand-in attacks, and what falls is confirmed by the model itself."""
+"""The fast engine: a surrogate attacks, and what falls is confirmed by the model itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +77,7 @@ ODD = [_reads_twice, _depends_on_data, _uses_the_weight]
 
 
 @pytest.mark.parametrize("forward", ODD)
-def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[Odd, Tensor], Tensor]) -> None:
+def test_a_surrogate_of_an_unusual_network_answers_as_it_does(forward: Callable[[Odd, Tensor], Tensor]) -> None:
     model, x = Classifier(Odd(forward), [0.5], [0.3]).eval(), torch.rand(16, 1, 6, 6)
     surrogate, _ = trusted_surrogate(model, x)
     assert surrogate is not None
@@ -86,7 +86,7 @@ def test_a_stand_in_of_a_strange_network_answers_as_it_does(forward: Callable[[O
     assert not (surrogate.kind.folded and forward is _uses_the_weight)
 
 
-def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
+def test_what_cannot_be_copied_has_no_surrogate_and_is_attacked_itself() -> None:
     subject = fitted(4, images=6)
     subject.model.net.keep = torch.zeros(1, requires_grad=True) * 2  # torch copies leaves only
     with shortened(0.01):
@@ -99,7 +99,7 @@ def test_what_cannot_be_copied_has_no_stand_in_and_is_attacked_itself() -> None:
     )
 
 
-def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_surrogate_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = fitted(4, images=6)
     monkeypatch.setattr(surrogate_module, "Surrogate", Disagreeing)
     with eval_mode(subject.model):
@@ -108,7 +108,7 @@ def test_a_stand_in_that_answers_otherwise_is_none(monkeypatch: pytest.MonkeyPat
     assert why_not == "a copy of it answers otherwise in fp32"
 
 
-def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_ends_while_surrogates_are_tried_is_no_reason_against_them(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
     class Hungry(Surrogate):
@@ -128,7 +128,7 @@ def test_memory_that_ends_while_stand_ins_are_tried_is_no_reason_against_them(mo
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
-def test_a_stand_in_computes_in_bfloat16_but_for_normalisation_and_logits() -> None:
+def test_a_surrogate_computes_in_bfloat16_but_for_normalisation_and_logits() -> None:
     model, x = classifier("small-cnn")
     surrogate = Surrogate(model, SurrogateKind("bf16", folded=True))
     dtypes = [parameter.dtype for parameter in surrogate.parameters()]
@@ -172,7 +172,7 @@ class Disagreeing(Surrogate):
 
 
 @pytest.mark.usefixtures("short")
-def test_what_only_the_stand_in_gets_wrong_is_attacked_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_the_surrogate_gets_wrong_is_attacked_on_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = fitted(ball=Linf(0.1))
     exact = subject.evaluate(batch_size=10)
     with eval_mode(subject.model):
@@ -184,7 +184,7 @@ def test_what_only_the_stand_in_gets_wrong_is_attacked_on_the_model(monkeypatch:
         fast = Fast(exactly, surrogate, surrogate.arithmetic, mine, exact_batch=10)
         fallen = fast.breaks("apgd-ce", subject.x[right], subject.y[right])
     by_apgd = exact.broken_by[right].eq(2)
-    assert (subject.x[right][:, 0, 0, 0] > 0.5).any(), "the stand-in must be wrong somewhere"
+    assert (subject.x[right][:, 0, 0, 0] > 0.5).any(), "the surrogate must be wrong somewhere"
     assert torch.equal(fallen, by_apgd)
 
 

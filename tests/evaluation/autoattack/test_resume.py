@@ -24,17 +24,17 @@ class KilledError(Exception):
     """In the midst of an evaluation."""
 
 
-class Watcher:
-    """Keeps what it hears, and ends the evaluation when it has heard enough."""
+class Progress:
+    """Keeps its calls, and ends the evaluation after so many."""
 
     def __init__(self, patience: int | None = None) -> None:
-        self.heard: list[EvalProgress] = []
+        self.calls: list[EvalProgress] = []
         self.patience = patience
 
     def __call__(self, progress: EvalProgress) -> None:
-        if len(self.heard) == self.patience:
+        if len(self.calls) == self.patience:
             raise KilledError
-        self.heard.append(progress)
+        self.calls.append(progress)
 
 
 def without_times(eval_result: EvalResult) -> dict[str, Any]:
@@ -55,41 +55,41 @@ def subject() -> Subject:
 
 @pytest.mark.usefixtures("shorter")
 def test_progress_names_attack_and_chunk_and_guesses_nothing(subject: Subject) -> None:
-    watcher = Watcher()
-    eval_result = subject.evaluate(batch_size=3, watch=watcher)
-    heard = watcher.heard
-    assert [one.part for one in heard[:2]] == ["apgd-ce, chunk 1 of 4", "apgd-ce, chunk 2 of 4"]
-    assert list(dict.fromkeys(one.part.split(",")[0] for one in heard)) == PARTS
-    for one in heard:
+    progress = Progress()
+    eval_result = subject.evaluate(batch_size=3, watch=progress)
+    calls = progress.calls
+    assert [one.part for one in calls[:2]] == ["apgd-ce, chunk 1 of 4", "apgd-ce, chunk 2 of 4"]
+    assert list(dict.fromkeys(one.part.split(",")[0] for one in calls)) == PARTS
+    for one in calls:
         first = "chunk 1 of" in one.part
         assert (one.seconds_left is None) == first
         assert one.seconds_left is None or one.seconds_left > 0
-    done = [one.done for one in heard]
+    done = [one.done for one in calls]
     assert done == sorted(done)
     assert done[0] == 0
-    assert {one.total for one in heard} == {12}
+    assert {one.total for one in calls} == {12}
     assert sum(eval_result.part_seconds.values()) <= eval_result.seconds
 
 
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 @pytest.mark.usefixtures("shorter")
 def test_stopped_after_any_chunk_it_ends_the_same(subject: Subject, tmp_path: Path, engine: str) -> None:
-    subject, watcher = subject._replace(x=subject.x[:7], y=subject.y[:7]), Watcher()
-    whole = subject.evaluate(batch_size=3, watch=watcher, engine=engine)
+    subject, progress = subject._replace(x=subject.x[:7], y=subject.y[:7]), Progress()
+    whole = subject.evaluate(batch_size=3, watch=progress, engine=engine)
     assert 0 < whole.standing.sum() < 7
     state = tmp_path / "deep" / "state.npz"
-    for patience in range(1, len(watcher.heard)):
+    for patience in range(1, len(progress.calls)):
         with pytest.raises(KilledError):
-            subject.evaluate(batch_size=3, watch=Watcher(patience), engine=engine, state=state)
-        rest = Watcher()
+            subject.evaluate(batch_size=3, watch=Progress(patience), engine=engine, state=state)
+        rest = Progress()
         resumed = subject.evaluate(batch_size=3, watch=rest, engine=engine, state=state)
         assert without_times(resumed) == without_times(whole)
-        assert [one.part for one in rest.heard] == [one.part for one in watcher.heard[patience:]]
-        again = Watcher()  # what is complete is known, until whoever asked has written it down
+        assert [one.part for one in rest.calls] == [one.part for one in progress.calls[patience:]]
+        again = Progress()  # what is complete is known, until whoever asked has written it down
         assert without_times(subject.evaluate(batch_size=3, watch=again, engine=engine, state=state)) == without_times(
             whole
         )
-        assert again.heard == []
+        assert again.calls == []
         state.unlink()
 
 
@@ -98,7 +98,7 @@ def test_seconds_add_up_over_restarts(subject: Subject, tmp_path: Path) -> None:
     state = tmp_path / "state.npz"
     for _ in range(2):
         with pytest.raises(KilledError):
-            subject.evaluate(batch_size=3, watch=Watcher(3), state=state)
+            subject.evaluate(batch_size=3, watch=Progress(3), state=state)
     with np.load(state) as arrays:
         content = dict(arrays)
     content["seconds"] = content["seconds"] + 1000
@@ -130,13 +130,13 @@ OTHERS: dict[str, Change] = {
 
 @pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
 def test_another_evaluations_state_is_no_business_of_this_one(subject: Subject, tmp_path: Path, change: Change) -> None:
-    state, watcher = tmp_path / "state.npz", Watcher()
+    state, progress = tmp_path / "state.npz", Progress()
     with shortened(0.01):
         with pytest.raises(KilledError):
-            subject.evaluate(batch_size=3, watch=Watcher(1), state=state)
+            subject.evaluate(batch_size=3, watch=Progress(1), state=state)
         other, options = change(subject)
-        eval_result = other.evaluate(**{"batch_size": 3, "watch": watcher, "state": state} | options)
-    assert watcher.heard[0].part.startswith("apgd-ce, chunk 1 of")
+        eval_result = other.evaluate(**{"batch_size": 3, "watch": progress, "state": state} | options)
+    assert progress.calls[0].part.startswith("apgd-ce, chunk 1 of")
     assert not any("restarted" in warning for warning in eval_result.warnings)
 
 
@@ -167,13 +167,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_state_is_not_believed(subject: Subject, tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    state, watcher = tmp_path / "state.npz", Watcher()
+    state, progress = tmp_path / "state.npz", Progress()
     with shortened(0.01):
         with pytest.raises(KilledError):
-            subject.evaluate(batch_size=3, watch=Watcher(1), state=state)
+            subject.evaluate(batch_size=3, watch=Progress(1), state=state)
         damage(state)
-        eval_result = subject.evaluate(batch_size=3, watch=watcher, state=state)
-    assert watcher.heard[0].part == "apgd-ce, chunk 1 of 4"
+        eval_result = subject.evaluate(batch_size=3, watch=progress, state=state)
+    assert progress.calls[0].part == "apgd-ce, chunk 1 of 4"
     assert sum("restarted" in warning for warning in eval_result.warnings) == 1
 
 
@@ -184,11 +184,11 @@ def test_a_killed_process_loses_no_more_than_a_chunk(tmp_path: Path) -> None:
     killed = processes.end(processes.fork(victim.perish, tmp_path, cwd=tmp_path, log=log), log)
     assert killed.code == -signal.SIGKILL
     before = killed.said.splitlines()
-    watcher, undisturbed = Watcher(), Watcher()
+    progress, undisturbed = Progress(), Progress()
     with shortened(victim.SHARE):
         whole = subject.evaluate(victim.BATCH_SIZE, watch=undisturbed)
-        resumed = subject.evaluate(victim.BATCH_SIZE, watch=watcher, state=tmp_path / "state.npz")
+        resumed = subject.evaluate(victim.BATCH_SIZE, watch=progress, state=tmp_path / "state.npz")
     assert without_times(resumed) == without_times(whole)
-    parts = [one.part for one in undisturbed.heard]
+    parts = [one.part for one in undisturbed.calls]
     assert before == parts[: victim.LAST]
-    assert [one.part for one in watcher.heard] == parts[victim.LAST - 1 :]
+    assert [one.part for one in progress.calls] == parts[victim.LAST - 1 :]

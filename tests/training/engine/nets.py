@@ -64,7 +64,7 @@ def _one_after_the_other(net: Any, x: Tensor) -> Tensor:
     return net.bn(net.again(net.bn(net.conv(x))))
 
 
-FREEZABLE: dict[str, tuple[Callable[[], nn.Module], int]] = {
+FOLDABLE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "biased convolutions": (lambda: stack(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv(4), nn.BatchNorm2d(4)), 2),
     "unbiased ones": (lambda: stack(conv(bias=False), nn.BatchNorm2d(4), nn.ReLU(), conv(4)), 1),
     "a norm without affine": (lambda: stack(conv(), nn.BatchNorm2d(4, affine=False), nn.ReLU()), 1),
@@ -148,7 +148,7 @@ def uncounted() -> nn.BatchNorm2d:
     return norm
 
 
-UNFREEZABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+UNFOLDABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "branches on its data": (
         lambda: made(lambda net, x: net.bn(net.conv(x)) if x.sum() > 0 else net.conv(x)),
         "its forward cannot be traced (TraceError)",

@@ -108,9 +108,9 @@ def perturbed_in_place(model: nn.Module, offsets: dict[str, Tensor]) -> Iterator
 
 
 @contextmanager
-def perturbed_by_stand_ins(model: nn.Module, offsets: dict[str, Tensor]) -> Iterator[Callable[[Tensor], Tensor]]:
-    stand_ins = {name: parameter + offsets[name] for name, parameter in model.named_parameters()}
-    yield lambda x: functional_call(model, stand_ins, (x,))
+def perturbed_by_surrogates(model: nn.Module, offsets: dict[str, Tensor]) -> Iterator[Callable[[Tensor], Tensor]]:
+    surrogates = {name: parameter + offsets[name] for name, parameter in model.named_parameters()}
+    yield lambda x: functional_call(model, surrogates, (x,))
 
 
 def answers(model: nn.Module, how: Callable[..., object], *, training: bool, attack: bool) -> list[Tensor]:
@@ -138,7 +138,7 @@ def answers(model: nn.Module, how: Callable[..., object], *, training: bool, att
 @every_precision
 @pytest.mark.parametrize("attack", [True, False], ids=["attack", "loss"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("how", [perturbed_in_place, perturbed_by_stand_ins])
+@pytest.mark.parametrize("how", [perturbed_in_place, perturbed_by_surrogates])
 def test_perturbed_weights_are_seen(how: Callable[..., object], training: bool, attack: bool, precision: str) -> None:
     net = shaken(colour_net())
     expected = answers(classifier(copy.deepcopy(net), precision), how, training=training, attack=attack)

@@ -13,7 +13,7 @@ from fatbench.ops import evaluating, input_gradient
 from fatbench.training.engine.fast_model import FastModel
 
 from . import classifier, colour_batches, colour_net
-from .nets import AWKWARD, FREEZABLE, SHAPE, UNFREEZABLE, shaken
+from .nets import AWKWARD, FOLDABLE, SHAPE, UNFOLDABLE, shaken
 
 # What is asked of a model: each leaves statistics, and logits or gradients
 
@@ -96,7 +96,7 @@ def test_an_attack_that_fails_leaves_gradients_of_weights_wanted() -> None:
 
 # Other people's networks
 
-STRANGERS = AWKWARD | {name: build for name, (build, _) in (FREEZABLE | UNFREEZABLE).items()}
+UNUSUAL = AWKWARD | {name: build for name, (build, _) in (FOLDABLE | UNFOLDABLE).items()}
 
 
 def life(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -119,11 +119,11 @@ def life(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 def built(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return shaken(STRANGERS[name]())
+    return shaken(UNUSUAL[name]())
 
 
-@pytest.mark.parametrize("name", STRANGERS)
-def test_a_strangers_network_lives_the_life_it_would_live_in_the_classifier(name: str) -> None:
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_network_trains_as_it_would_in_the_classifier(name: str) -> None:
     torch.manual_seed(1)
     x = torch.rand(6, *SHAPE)
     fast, plain = FastModel(classifier(built(name))), classifier(built(name))
@@ -131,8 +131,8 @@ def test_a_strangers_network_lives_the_life_it_would_live_in_the_classifier(name
         assert float((mine - theirs).norm()) < 1e-4 * float(theirs.norm())
 
 
-@pytest.mark.parametrize("name", STRANGERS)
-def test_a_strangers_network_lives_it_in_bfloat16_too(name: str) -> None:
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_network_does_so_in_bfloat16_too(name: str) -> None:
     torch.manual_seed(1)
     x = torch.rand(6, *SHAPE)
     fast, plain, exact = (classifier(built(name), precision) for precision in ("bf16", "bf16", "fp32"))
@@ -154,11 +154,11 @@ def test_a_hook_that_comes_later_runs_in_an_attack_too() -> None:
     assert heard == [1]
 
 
-@pytest.mark.parametrize("name", [*FREEZABLE, "a Sequential with arguments", "a Sequential with a forward"])
+@pytest.mark.parametrize("name", [*FOLDABLE, "a Sequential with arguments", "a Sequential with a forward"])
 def test_what_can_be_computed_faster_is(name: str) -> None:
     model = FastModel(classifier(built(name), "bf16"))
     model(torch.rand(8, *SHAPE))
-    nothing_to_fold = name in FREEZABLE and not FREEZABLE[name][1]
+    nothing_to_fold = name in FOLDABLE and not FOLDABLE[name][1]
     assert model.notes == ({"fold": "no batch norm follows a convolution"} if nothing_to_fold else {})
     assert model.in_force["channels-last"]
     assert model.in_force["shadow"]

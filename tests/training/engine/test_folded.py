@@ -15,9 +15,9 @@ from fatbench.training.engine.fast_model import FastModel
 from fatbench.training.engine.folded import CannotFoldError, FoldedNet
 
 from . import MEAN, STD, classifier, leaves
-from .nets import FREEZABLE, SHAPE, UNFREEZABLE, shaken
+from .nets import FOLDABLE, SHAPE, UNFOLDABLE, shaken
 
-every_net = pytest.mark.parametrize("name", FREEZABLE)
+every_net = pytest.mark.parametrize("name", FOLDABLE)
 
 
 def images(count: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -30,7 +30,7 @@ def images_for(net: nn.Module) -> Tensor:
 
 def freezable(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return shaken(FREEZABLE[name][0]()).double()
+    return shaken(FOLDABLE[name][0]()).double()
 
 
 def logits_and_gradient(model: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def test_every_registered_model_stays_the_same_function(name: str) -> None:
 def test_every_kind_of_network_stays_the_same_function(name: str) -> None:
     net = freezable(name)
     frozen = FoldedNet(net, torch.float64)
-    assert frozen.folded == FREEZABLE[name][1]
+    assert frozen.folded == FOLDABLE[name][1]
     assert_same_function(frozen, net)
 
 
@@ -120,7 +120,7 @@ def _in_place(net: nn.Module, name: str) -> None:
 
 def _load(net: nn.Module) -> None:
     torch.manual_seed(9)
-    net.load_state_dict(shaken(FREEZABLE["biased convolutions"][0](), seed=9).state_dict())
+    net.load_state_dict(shaken(FOLDABLE["biased convolutions"][0](), seed=9).state_dict())
 
 
 CHANGES: dict[str, Callable[[nn.Module], None]] = {
@@ -203,9 +203,9 @@ def test_only_the_image_gets_a_gradient_and_weights_need_not_ask_for_any(name: s
 # What cannot be frozen
 
 
-@pytest.mark.parametrize("name", UNFREEZABLE)
+@pytest.mark.parametrize("name", UNFOLDABLE)
 def test_what_cannot_be_frozen_says_why_and_stays_right(name: str) -> None:
-    build, why = UNFREEZABLE[name]
+    build, why = UNFOLDABLE[name]
     net = shaken(build()).double()
     if name == "no batch norm":
         assert FoldedNet(net, torch.float64).folded == 0
@@ -228,7 +228,7 @@ def test_a_network_may_have_nothing_to_copy_but_its_head() -> None:
     assert FoldedNet(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), torch.float32).folded == 0
 
 
-@pytest.mark.parametrize("name", FREEZABLE)
+@pytest.mark.parametrize("name", FOLDABLE)
 def test_in_bfloat16_logits_are_float32_and_near(name: str) -> None:
     net = freezable(name).float()
     model = FastModel(classifier(net, "bf16")).eval()
@@ -237,6 +237,6 @@ def test_in_bfloat16_logits_are_float32_and_near(name: str) -> None:
         mine, autocast = model(x), model.classifier(x)
         model.classifier.precision = "fp32"
         truth = model.classifier(x)
-    assert model.folds == (FREEZABLE[name][1] > 0)
+    assert model.folds == (FOLDABLE[name][1] > 0)
     assert mine.dtype == torch.float32
     assert (mine - truth).norm() <= 2 * (autocast - truth).norm()

@@ -14,7 +14,8 @@ from fatbench.config.parsing import CheckpointInterval
 from fatbench.config.spec import RunSpec
 from fatbench.record import Record, load, save
 from fatbench.record.parts import Probe, Score
-from fatbench.runner.checkpoint import BEFORE, FILE, Checkpoint, read_checkpoint, write_checkpoint
+from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
+from fatbench.runner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tests.runner.test_resume import leave_off
 from tests.runner.test_runner import make_spec, run
 
@@ -36,7 +37,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSpec,
         spec = make_spec("standard", evaluate=["clean"], **small)
         whole = run(spec, output=Path("undisturbed"))
         leave_off(spec, Path("results"), BATCHES, checkpoint_every=CheckpointInterval(seconds=1e-9))
-    assert {FILE, BEFORE} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
+    assert {CHECKPOINT, PREVIOUS_CHECKPOINT} <= {file.name for file in (folder / "results" / spec.id).iterdir()}
     return folder, spec, whole
 
 
@@ -68,7 +69,11 @@ def resume(
 # Each is a run that is resumed: of what one and the same line of the code finds, one or two are enough.
 FEW = ["cut-1-of-2", "bit-0", "null-bytes"]
 SEVERAL = [*FEW, "stretch-0", "empty"]
-STATES = [*(((FILE,), name) for name in SEVERAL), *(((FILE, BEFORE), name) for name in FEW), ((BEFORE,), "empty")]
+STATES = [
+    *(((CHECKPOINT,), name) for name in SEVERAL),
+    *(((CHECKPOINT, PREVIOUS_CHECKPOINT), name) for name in FEW),
+    ((PREVIOUS_CHECKPOINT,), "empty"),
+]
 
 
 @pytest.mark.parametrize(("files", "name"), STATES)
@@ -92,7 +97,7 @@ def test_damaged_records(resume: Callable[..., None], name: str) -> None:
 
 NO_FILES = {
     (what, name): write
-    for what in ("{}.json", "{}/" + FILE, "{}/running.json")
+    for what in ("{}.json", "{}/" + CHECKPOINT, "{}/running.json")
     for name, write in no_files()
     if "running" not in what or name in ("folder", "fifo", "endless")
     if "running" in what or name in ("gone", "folder", "fifo", "link-to-itself", "link-to-zeros", "endless")
@@ -115,11 +120,11 @@ def forged(**changes: Callable[[Checkpoint], object]) -> Callable[[Path, str], N
     """Return what puts other states, properly sealed, into the place of the run's."""
 
     def disturb(results: Path, run_id: str) -> None:
-        path = results / run_id / FILE
+        path = results / run_id / CHECKPOINT
         checkpoint = read_checkpoint(path)
         for field, change in changes.items():
             object.__setattr__(checkpoint, field, change(checkpoint))
-        (results / run_id / BEFORE).unlink()
+        (results / run_id / PREVIOUS_CHECKPOINT).unlink()
         write_checkpoint(checkpoint, path)
 
     return disturb

@@ -1,4 +1,4 @@
-"""Records come from strangers: nothing in them is interpreted by a terminal, a page or a spreadsheet."""
+"""Records are untrusted: nothing in them is interpreted by a terminal, a page or a spreadsheet."""
 
 import csv
 import io

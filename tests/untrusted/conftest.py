@@ -1,4 +1,4 @@
-"""Hand strangers' files to the command line: it answers in one line, soon, in little memory, and runs nothing."""
+"""Give untrusted files to the command line: it answers in one line, soon, in little memory, and runs nothing."""
 
 import resource
 import signal

@@ -149,7 +149,7 @@ def test_a_folder_of_outcomes_that_leads_elsewhere(
 
 
 def test_a_folder_of_everything(answer: Answer, fatbench: Answer, tmp_path: Path) -> None:
-    """A results folder that strangers fill: the first that is no record is named; beside one that is, each is."""
+    """An untrusted results folder: the first that is no record is named; beside one that is, each is."""
     strange = list(no_files())
     for k, (_, write) in enumerate(strange):
         write(tmp_path / f"{k}.json")
