@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fatbench.config.parsing import parse_normalization
+from fatbench.config.presets import no_setting
 from fatbench.config.request import DEFAULT_OUTPUT, UNIFIED, Request, RunOptions
 from fatbench.config.resolve import resolve, resolve_evaluation, usage
 from fatbench.config.spec import OPTIONS, Toggle
@@ -140,4 +141,4 @@ def _check_names(settings: Mapping[str, object]) -> None:
     known = {"evaluate", "autoattack_samples", *(one.key or name for name, one in OPTIONS.items())}
     unknown = next((name for name in settings if name not in known), None)
     if unknown is not None:
-        raise UsageError(f"no setting '{unknown:.40}'; there are {', '.join(sorted(known))}")
+        raise UsageError(no_setting(unknown, known))

@@ -11,7 +11,7 @@ from fatbench.config.request import RunOptions
 from fatbench.errors import UsageError
 from fatbench.record import Record
 
-QUICK = {"epochs": 1, "limit_train": 256, "evaluate": ["clean"]}
+QUICK = {"epochs": 1, "limit_train": 256, "evaluate": "clean"}
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: 
     ("settings", "says"),
     [
         ({"epochz": 1}, "no setting 'epochz'; there are autoattack_samples, awp, batch_size"),
-        ({"lr": -1.0}, "--lr is more than 0"),
+        ({"lr": -1.0}, "--lr must be more than 0"),
         ({"time_budget": "soon"}, "a time budget looks like 90s"),
         ({"preset": "nowhere"}, "no preset 'nowhere'"),
     ],

@@ -72,4 +72,4 @@ def test_an_option_is_written_in_one_place(tmp_path: Path) -> None:
     (record,) = json.loads(fatbench(*run, "--preset", "mine.toml", "--json"))
     assert record["spec"]["train"]["foo"] == 3.0
     assert {"fgsm foo=2.5", "fgsm foo=3"} <= set(fatbench("compare", "results", "--format", "csv").split(","))
-    assert "--foo is more than 0.0, not -1.0" in fatbench(*run, "--foo", "-1", code=2)
+    assert "--foo must be more than 0, not -1.0" in fatbench(*run, "--foo", "-1", code=2)

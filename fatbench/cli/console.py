@@ -15,9 +15,17 @@ from fatbench.record import Record
 INTERNAL = 1  # the exit code of a bug
 
 
+class _Console(Console):
+    """A console whose reader may leave, as `head` does: what is under way goes on, unseen."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints names and files as they stand: "[red]" and ":smile:" are no markup."""
-    return Console(stderr=stderr, markup=False, emoji=False)
+    return _Console(stderr=stderr, markup=False, emoji=False)
 
 
 def say(message: str, code: int = 0) -> int:

@@ -58,11 +58,13 @@ class ProgressObserver(Observer):
 
     def reused(self, record: Record) -> None:
         """An identical finished run was found: say so."""
-        self.warning(f"stored result of {record.created}; `fatbench {self._command} ... --force` makes it again")
+        again = f"`fatbench {self._command} ... --force` makes it again"
+        self.warning(f"{self._title}: stored result of {record.created}; {again}")
 
     def resumed(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
-        self.warning(f"already trained ({record.created}), scoring now; `fatbench run ... --force` trains it again")
+        again = "`fatbench run ... --force` trains it again"
+        self.warning(f"{self._title}: already trained ({record.created}), scoring now; {again}")
 
     def training(self, status: TrainStatus, images_per_second: float) -> None:
         """Training is at `status`."""

@@ -101,7 +101,7 @@ class _Summary:
         if len(self._specs) > 1 and set(ends) != {"finished"}:
             _say_ends(self._specs, ends)
             if resumable and "not started" in ends:
-                say("the same command with --resume resumes it and runs the rest", 0)
+                say("the same command with --resume runs what is left", 0)
         if self._strict:  # last, where whoever sees the exit code looks for its reason
             _print_findings(self._records)
         return self.code

@@ -27,7 +27,7 @@ def recipe(method: str, preset: dict[str, Any], request: Request) -> dict[str, A
     if request.recipe == UNIFIED:
         return preset
     if request.recipe != OFFICIAL:
-        raise UsageError(f"--recipe is one of '{UNIFIED}' or '{OFFICIAL}', not '{request.recipe:.40}'")
+        raise UsageError(f"--recipe must be one of '{UNIFIED}' or '{OFFICIAL}', not '{request.recipe:.40}'")
     if request.preset:
         raise UsageError(f"--recipe official and --preset {request.preset:.60} are two recipes: give one of them")
     if method not in methods_with_recipe():

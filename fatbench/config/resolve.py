@@ -4,15 +4,16 @@ import hashlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
-from fatbench.config.parsing import parse_request, parse_seeds
+from fatbench.config.parsing import parse_request, parse_seeds, split_requests
 from fatbench.config.request import Request
-from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, RunSpec, Toggle, build_spec
+from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, RunSpec, Toggle, build_spec, flag_of
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists, read_file
 from fatbench.methods._source import check_compatible
@@ -49,7 +50,8 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
         own_method = description.sha256 if description.package else own_source(name)
         sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
-        specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
+        with _blamed_on_preset(recipe, request):
+            specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         check_compatible(description, specs[-1])
     return specs
 
@@ -68,6 +70,18 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
     merged = _settings((presets.for_dataset(dataset), {}), dataset, Request(settings=settings), device, eval_samples)
     scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"}
     return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=own_source(merged["model"]))
+
+
+@contextmanager
+def _blamed_on_preset(recipe: Mapping[str, Any], request: Request) -> Iterator[None]:
+    """Name the preset in the line of an error whose flag is a setting of the preset, and not the user's."""
+    try:
+        yield
+    except UsageError as error:
+        fields = [_FIELD_OF_KEY.get(key, key) for key in recipe.keys() - request.settings.keys()]
+        if request.preset and str(error).partition(" ")[0] in map(flag_of, fields):
+            raise UsageError(f"{request.preset}: {error}") from None
+        raise
 
 
 def _settings(
@@ -129,7 +143,8 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
     Raises:
         UsageError: an evaluation is asked for in a way that cannot be right, or twice.
     """
-    requested = [usage(parse_request, text) for text in settings.pop("evaluate", DEFAULT_EVALUATIONS)]
+    asked = settings.pop("evaluate", DEFAULT_EVALUATIONS)
+    requested = [usage(parse_request, text) for text in (split_requests(asked) if isinstance(asked, str) else asked)]
     autoattack_samples = settings.pop("autoattack_samples", None)
     samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
     sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
@@ -149,7 +164,10 @@ def _positive(text: str) -> int:
 
 
 def _check_names(model: str, dataset: str) -> None:
-    """Know a misspelt name before torch is imported; what is a path or a factory is looked at when it is needed."""
+    """Know a misspelt name before torch is imported; what is in a file or a module is looked at when it is needed."""
+    file, colon, _ = model.rpartition(":")
+    if colon and file.endswith(".py") and not path_exists(Path(file)):
+        raise UsageError(f"no model file {file}")
     if ":" not in model and not model.endswith(".py"):
         models.describe(model)
     if not (dataset.endswith(".npz") or {"/", os.sep} & set(dataset) or is_directory(Path(dataset))):

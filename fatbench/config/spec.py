@@ -44,7 +44,7 @@ _MILESTONES = ("1/2", "3/4")
 _FLAGS = {"evaluations": "--eval", "seed": "--seeds"}  # of fields that are no plain options
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
-_BOUNDS = {"gt": "is more than", "ge": "is at least", "lt": "is less than", "le": "is at most"}
+_BOUNDS = {"gt": "must be more than", "ge": "must be at least", "lt": "must be less than", "le": "must be at most"}
 
 
 Share = Annotated[str, BeforeValidator(parse_share)]
@@ -55,6 +55,7 @@ _Count = Annotated[int, Field(gt=0)]
 _Epochs = Annotated[int, Field(ge=1, le=10**6)]
 
 _DATASET = "Name, .npz file or image folder. \\[default: digits]"
+_EPS = "Radius for pixels in [0, 1], as 8/255."
 _MODEL = "Name, package.module:factory or file.py:factory."
 _MILESTONES_HELP = "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget."
 _PEAK = "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]"
@@ -92,7 +93,7 @@ class TrainSpec(_Part):
     milestones: Annotated[
         tuple[Share, ...],
         BeforeValidator(split_commas),
-        Option(_MILESTONES_HELP, Panel.OPTIMISATION, text=str, toml=list[str | float]),
+        Option(_MILESTONES_HELP, Panel.OPTIMISATION, text=str, toml=str | list[str | float]),
     ] = _MILESTONES
     peak: Annotated[Share | None, Option(_PEAK, Panel.OPTIMISATION, text=str, toml=str | float)] = None
     momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Panel.OPTIMISATION)]
@@ -204,7 +205,7 @@ class RunSpec(_Part):
     dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Panel.WHAT, ("--dataset", "-d"))]
     model: Annotated[str, Field(min_length=1), Option(_MODEL, Panel.WHAT)]
     norm: Annotated[Norm, Option("linf or l2.", Panel.WHAT)]
-    eps: Annotated[str, BeforeValidator(parse_eps), Option("Radius for pixels in [0, 1], as 8/255.", Panel.WHAT)]
+    eps: Annotated[str, BeforeValidator(parse_eps), Option(_EPS, Panel.WHAT, toml=str | float)]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
     device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
     threads: Annotated[_Count | None, Option("CPU threads.", Panel.ENGINE)]  # None leaves it to torch
@@ -339,8 +340,8 @@ def _problem_with_flag(error: ValidationError) -> str:
     """Return the first problem as whoever typed a command line would put it."""
     problem = error.errors()[0]
     context = problem.get("ctx", {})
-    bound = next((f"{words} {context[key]}" for key, words in _BOUNDS.items() if key in context), None)
-    wanted = {"literal_error": f"is one of {context.get('expected')}", "finite_number": "is finite"}.get(
+    bound = next((f"{words} {context[key]:.12g}" for key, words in _BOUNDS.items() if key in context), None)
+    wanted = {"literal_error": f"must be one of {context.get('expected')}", "finite_number": "must be finite"}.get(
         problem["type"], bound
     )
     part, *rest = map(str, problem["loc"] or ("",))

@@ -80,7 +80,7 @@ def parse(method: str, hyper: Hyperparameter, value: str | Value) -> Value:
     except (KeyError, ValueError):
         raise UsageError(f"{method}: '{hyper.name}' takes {_ARTICLES[hyper.kind]}, not '{text:.40}'") from None
     if hyper.choices and parsed not in hyper.choices:
-        raise UsageError(f"{method}: '{hyper.name}' is one of {', '.join(hyper.choices)}, not '{text:.40}'")
+        raise UsageError(f"{method}: '{hyper.name}' must be one of {', '.join(hyper.choices)}, not '{text:.40}'")
     if isinstance(parsed, float) and not (math.isfinite(parsed) and parsed >= 0):  # a size, a radius or a weight
         raise UsageError(f"{method}: '{hyper.name}' must be finite and not negative, not {text}")
     if hyper.bounds and not hyper.bounds[0] <= float(parsed) <= hyper.bounds[1]:

@@ -1,4 +1,4 @@
-"""Origin: what a checkpoint of fatbench's own says about itself, so that nobody has to repeat it. No torch here."""
+"""What a checkpoint of fatbench's own says about itself, so that nobody has to repeat it. No torch here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fatbench import models, record
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, open_file
 from fatbench.record import Record
+from fatbench.record.paths import WEIGHTS
 
 _LARGEST = 2**24  # bytes of a safetensors header
 
@@ -21,9 +22,10 @@ def sha256_of(checkpoint: Path) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    if is_directory(checkpoint):
-        remedy = f"give the file of the weights, such as {checkpoint / 'model.safetensors'}"
-        raise UsageError(f"{checkpoint} is a folder: {remedy}")
+    kind = "a folder" if is_directory(checkpoint) else "no checkpoint" if checkpoint.suffix == ".json" else ""
+    if kind:
+        weights = checkpoint.with_suffix("") / WEIGHTS if checkpoint.suffix == ".json" else checkpoint / WEIGHTS
+        raise UsageError(f"{checkpoint} is {kind}: give the file of the weights, such as {weights}")
     with open_file(checkpoint, models.LARGEST) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -75,11 +77,12 @@ def _metadata(checkpoint: Path) -> dict[str, Any]:
     """What the header of a safetensors file says besides its tensors; {} for other files."""
     if checkpoint.suffix != ".safetensors":
         return {}
+    with open_file(checkpoint, models.LARGEST) as file:
+        size = int.from_bytes(file.read(8), "little")
+        content = file.read(size) if size <= _LARGEST else b""
     try:
-        with open_file(checkpoint, models.LARGEST) as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= _LARGEST else {}
-        metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    except (OSError, ValueError, RecursionError, UsageError):
-        return {}
+        header = json.loads(content)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{checkpoint} is no safetensors file, or is cut short: copy or download it again") from None
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
     return metadata if isinstance(metadata, dict) else {}

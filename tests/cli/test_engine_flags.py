@@ -141,7 +141,7 @@ def test_a_target_ends_a_run(fatbench: Fatbench, tmp_path: object) -> None:
             ("--engine", "reference", "--compile"),
             "--without and --compile are for --engine fast: the reference engine has neither",
         ),
-        (("--engine", "slow"), "--engine is one of 'reference' or 'fast', not 'slow'"),
+        (("--engine", "slow"), "--engine must be one of 'reference' or 'fast', not 'slow'"),
         (("--without", "folds"), ", ".join(f"'{toggle}'" for toggle in get_args(Toggle)[:-1])),
         (("--target", "pgd-10"), "a target looks like pgd-10>=0.45 or clean>=90%, not 'pgd-10'"),
         (("--target", "pgd-10>0.4"), "a target looks like pgd-10>=0.45 or clean>=90%, not 'pgd-10>0.4'"),

@@ -245,6 +245,10 @@ def test_a_file_that_holds_no_weights_ends_in_one_line(fatbench: Fatbench) -> No
     assert "weights.pt is a web page, not a checkpoint" in fatbench("eval", "weights.pt", *flags).complaint
     assert "cannot read gone.pt: No such file" in fatbench("eval", "gone.pt", *flags).complaint
     assert "is a folder: give the file of the weights" in fatbench("eval", ".", *flags).complaint
+    record = "one.json is no checkpoint: give the file of the weights, such as one/model.safetensors"
+    assert record in fatbench("eval", "one.json").complaint
+    Path("w.safetensors").write_text("nothing")  # which is said before any question
+    assert "w.safetensors is no safetensors file, or is cut short" in fatbench("eval", "w.safetensors").complaint
     torch.save(torch.nn.Linear(2, 2), "weights.pt")
     assert "holds Python objects (torch.nn.modules.linear.Linear)" in fatbench("eval", "weights.pt", *flags).complaint
     torch.save({"conv1.weight": torch.zeros(1)}, "weights.pt")

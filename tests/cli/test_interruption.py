@@ -283,7 +283,7 @@ def test_after_an_interruption_the_rest_is_not_begun_and_all_are_listed(
     said = fatbench("run", "-m", "./bad.py", "-m", "standard", "--seeds", "0,1", *TINY)
     assert said.code == 75
     *_, last = said.err.splitlines()
-    assert last == "fatbench: the same command with --resume resumes it and runs the rest"
+    assert last == "fatbench: the same command with --resume runs what is left"
     ends = [line.split()[1:] for line in said.err.splitlines()[-5:-1]]
     assert ends == [
         ["failed", "bad", "seed", "0"],

@@ -1,5 +1,6 @@
 """Every mistake of a user ends in one clear line, with the remedy, and the right exit code."""
 
+import json
 import os
 import signal
 import subprocess
@@ -50,17 +51,17 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run", "-m", "fgsm", "--eps", "0"), "eps is positive, not 0"),
         (("run", "-m", "fgsm", "--norm", "l2", "--eps", "1"), "fgsm is defined for --norm linf only"),
         (("run", "-m", "pgd-at", "--norm", "l2"), "--norm l2 needs --eps: 51/255 is meant for linf"),
-        (("run", "-m", "fgsm", "--norm", "l7"), "--norm is one of 'linf' or 'l2'"),
+        (("run", "-m", "fgsm", "--norm", "l7"), "--norm must be one of 'linf' or 'l2'"),
         (("run", "-m", "fgsm", "--epochs", "1", "--time-budget", "1m"), "give --epochs or --time-budget, not both"),
         (("run", "-m", "fgsm", "--time-budget", "soon"), "a time budget looks like 90s, 10m or 1h, not 'soon'"),
-        (("run", "-m", "fgsm", "--epochs", "0"), "--epochs is at least 1"),
+        (("run", "-m", "fgsm", "--epochs", "0"), "--epochs must be at least 1"),
         (("run", "-m", "fgsm", "--epochs", "many"), "Invalid value for '--epochs'"),
         (("run", "-m", "fgsm", "--epoch", "3"), "No such option: --epoch"),
         (("run", "-m", "fgsm", "--seeds", "0;1"), "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
-        (("run", "-m", "fgsm", "--seeds", "-1"), "--seeds is at least 0"),
-        (("run", "-m", "fgsm", "--lr", "inf"), "--lr is finite"),
-        (("run", "-m", "fgsm", "--schedule", "linear"), "--schedule is one of 'piecewise', 'cyclic'"),
-        (("run", "-m", "fgsm", "--precision", "fp8"), "--precision is one of 'fp32' or 'bf16'"),
+        (("run", "-m", "fgsm", "--seeds", "-1"), "--seeds must be at least 0"),
+        (("run", "-m", "fgsm", "--lr", "inf"), "--lr must be finite"),
+        (("run", "-m", "fgsm", "--schedule", "linear"), "--schedule must be one of 'piecewise', 'cyclic'"),
+        (("run", "-m", "fgsm", "--precision", "fp8"), "--precision must be one of 'fp32' or 'bf16'"),
         (("run", "-m", "fgsm", "--device", "tpu"), "no device 'tpu': there are auto, cpu, cuda, cuda:INDEX and mps"),
         (("run", "-m", "fgsm", "--eval", "pgd"), "no evaluation 'pgd': there are clean, fgsm, pgd-STEPS"),
         (("run", "-m", "fgsm", "--eval-samples", "few"), "--eval-samples takes a number of images or all, not 'few'"),
@@ -92,11 +93,12 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
     ("content", "line"),
     [
         ("lr = ", "mine.toml is not valid TOML"),
-        ("seed = 3", "mine.toml: seed: Extra inputs are not permitted"),
+        ("seed = 3", "mine.toml: no setting 'seed'; there are autoattack_samples, awp, batch_size, "),
         ("hyper = 3", "mine.toml: hyper: Input should be a valid dictionary"),
         ("evaluate = 'clean'", "mine.toml: evaluate: Input should be a valid list"),
         ("method = ['fgsm']", "mine.toml: method: Input should be a valid string"),
-        ("lr = -1.0", "--lr is more than 0"),
+        ("learning_rate = 0.1", "mine.toml: no setting 'learning_rate'; there are autoattack_samples, awp, "),
+        ("lr = -1.0", "mine.toml: --lr must be more than 0, not -1.0"),
         ("[hyper.fgsm]\nbta = 8", "fgsm has no 'bta'; it has alpha"),
     ],
 )
@@ -107,7 +109,18 @@ def test_a_preset_of_her_own(fatbench: Fatbench, tmp_path: Path, content: str, l
     assert said.code == USAGE
 
 
-@pytest.mark.parametrize("name", ["--model=resnet81", "--dataset=cifar11", "--dataset=wong2020-fgsm-rs"])
+def test_a_preset_takes_values_as_the_command_line_does(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'milestones = "0.2,0.4"\nschedule = "piecewise"\neps = 0.2\ntime_budget = "1m"\n'
+    )
+    (spec,) = json.loads(fatbench("run", "--preset", "mine.toml", "-m", "fgsm", "--dry-run").out)
+    train = spec["train"]
+    assert (spec["eps"], train["milestones"], train["train_seconds"]) == ("51/255", ["1/5", "2/5"], 60.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["--model=resnet81", "--model=gone.py:net", "--dataset=cifar11", "--dataset=wong2020-fgsm-rs"]
+)
 def test_a_dry_run_knows_names(fatbench: Fatbench, name: str) -> None:
     assert fatbench("run", "-m", "fgsm", "--dry-run", name).code == USAGE
 
@@ -116,6 +129,11 @@ def test_the_reader_of_the_output_may_go_away(tmp_path: Path) -> None:
     command = f"{sys.executable} -m fatbench list methods | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    flags = "--seeds 0,1 --epochs 1 --limit-train 256 --eval clean --calibration 0 -q"
+    command = f"{sys.executable} -m fatbench run -m fgsm {flags} | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(list((tmp_path / "results").glob("*.json"))) == 2  # runs go on unseen
 
 
 def test_no_command_shows_the_help_and_nothing_else(fatbench: Fatbench) -> None:

@@ -100,7 +100,7 @@ def test_an_official_run_is_that_of_the_preset(fatbench: Fatbench) -> None:
     ("arguments", "line"),
     [
         (("-m", "./mine.py", "--recipe", "official"), "./mine.py has no official recipe; these have one: "),
-        (("-m", "fgsm", "--recipe", "their"), "--recipe is one of 'unified' or 'official', not 'their'"),
+        (("-m", "fgsm", "--recipe", "their"), "--recipe must be one of 'unified' or 'official', not 'their'"),
         (
             ("-m", "pgd-at", "--recipe", "official", "--preset", "rice2020-pgd-at"),
             "--recipe official and --preset rice2020-pgd-at are two recipes: give one of them",

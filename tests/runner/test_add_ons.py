@@ -88,8 +88,8 @@ def test_what_the_true_class_keeps_is_exact() -> None:
         ),
         ("standard", {"label_smoothing": 0.1}, "--label-smoothing 0.1 leaves the true class no more than the other 9"),
         ("standard", {"ema": 0.9, "swa": 0.5}, "one average of the weights is scored: --ema or --swa"),
-        ("standard", {"ema": 1.5}, "--ema is less than 1.0, not 1.5"),
-        ("standard", {"awp": 0.0}, "--awp is more than 0.0, not 0.0"),
+        ("standard", {"ema": 1.5}, "--ema must be less than 1, not 1.5"),
+        ("standard", {"awp": 0.0}, "--awp must be more than 0, not 0.0"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, method: str, flags: dict[str, object], message: str) -> None:

@@ -93,7 +93,15 @@ def load(name: str) -> dict[str, Any]:
     try:
         return Preset.model_validate(content).model_dump(exclude_unset=True)
     except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+            raise UsageError(f"{path}: {no_setting(problem['loc'][0], Preset.model_fields)}") from None
         raise UsageError(f"{path}: {first_problem(error)}") from None
+
+
+def no_setting(name: object, known: Iterable[str]) -> str:
+    """Return the line that refuses an unknown key of a preset, which keyword arguments of the API share."""
+    return f"no setting '{name!s:.40}'; there are {', '.join(sorted(known))}"
 
 
 def for_dataset(dataset: str) -> dict[str, Any]:
