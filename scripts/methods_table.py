@@ -44,7 +44,7 @@ def _cells(one: Facts) -> list[str]:
         f"{one.updates}",
         f"{one.memory:,}" if one.memory else "",
         ", ".join(one.norms),
-        "no" if one.capturable else "yes",
+        "no" if "NOT_CAPTURABLE" in one.exceptions else "yes",
         ", ".join(_plain(name) for name in one.exceptions),
     ]
 

@@ -48,11 +48,6 @@ class Facts:
         """All passes together; standard training's are 3."""
         return self.forward + self.input_backward + self.weight_backward
 
-    @property
-    def capturable(self) -> str:
-        """Why an update cannot be one CUDA graph, or "" when it can."""
-        return self.exceptions.get("NOT_CAPTURABLE", "")
-
 
 @dataclass(frozen=True)
 class Report:

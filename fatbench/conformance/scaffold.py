@@ -37,16 +37,12 @@ def _refuse(name: str, function: str, template: str, path: Path) -> None:
         raise UsageError(f"'{name}' cannot be a method's name: take letters, digits and -, as my-idea")
     if function.replace("_", "-") in methods.built_in():
         raise UsageError(f"fatbench has a method '{function.replace('_', '-')}': choose another name")
-    if function in _used(template):
+    if function in {node.id for node in ast.walk(ast.parse(template)) if isinstance(node, ast.Name)}:
         raise UsageError(f"'{function}' means something else in a method's file: choose another name")
     if path.exists():
         raise UsageError(f"{path} is there already: choose another name, or remove it")
     if _is_module(function):
         raise UsageError(f"there is a Python module '{function}', which {path.name} would hide: choose another name")
-
-
-def _used(template: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(template)) if isinstance(node, ast.Name)}
 
 
 def _is_module(name: str) -> bool:

@@ -16,6 +16,9 @@ from fatbench.methods import Method
 from fatbench.models.classifier import Classifier
 from fatbench.threat import make_ball
 
+BATCHES = 30
+_RATE = 0.01  # small, and without momentum: where weights swing, the last step decides what they say
+_COUNT, _SIDE, _BATCH_SIZE = 64, 8, 16
 _LEARNT = 0.75  # share of images; half of them are right by chance
 
 
@@ -79,11 +82,6 @@ def _faults(case: Case, problem: ToyProblem, model: nn.Module) -> Iterator[str]:
             yield f"the weights {name} are not finite after {count} steps"
     if not count:
         yield "it yields no loss"
-
-
-BATCHES = 30
-_RATE = 0.01  # small, and without momentum: where weights swing, the last step decides what they say
-_COUNT, _SIDE, _BATCH_SIZE = 64, 8, 16
 
 
 def learnt(method: Method, norm: str) -> float:

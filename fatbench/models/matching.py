@@ -49,13 +49,9 @@ def _variants(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The tensors as they are named, then without the prefixes that all of them have, one after the other."""
     variant = dict(tensors)
     yield variant
-    while shared := next((prefix for prefix in _PREFIXES if _all_begin(variant, prefix)), None):
+    while variant and (shared := next((p for p in _PREFIXES if all(name.startswith(p) for name in variant)), None)):
         variant = {name.removeprefix(shared): value for name, value in variant.items()}
         yield variant
-
-
-def _all_begin(tensors: Mapping[str, Tensor], prefix: str) -> bool:
-    return bool(tensors) and all(name.startswith(prefix) for name in tensors)
 
 
 def _misfit(module: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SIGNIFICANT = 0.05
 NO_OUTCOMES = "no per-image outcomes"
+_MOST_RUNS = 200  # whose outcomes are worth reading for a mark
+_FEWEST_SEEDS = 2  # one seed each tells two sets of weights apart, which those of one method are often enough
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,6 @@ def _obstacle(a: Row, b: Row, evaluation: str, lines: tuple[Sequence[int], Seque
 def _adjusted(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
     adjusted = iter(holm([pair.p for pair in pairs if pair.p is not None]))
     return tuple(pair if pair.p is None else replace(pair, p_adjusted=next(adjusted)) for pair in pairs)
-
-
-_MOST_RUNS = 200  # whose outcomes are worth reading for a mark
-_FEWEST_SEEDS = 2  # one seed each tells two sets of weights apart, which those of one method are often enough
 
 
 def with_marks(rows: Sequence[Row], evaluation: str | None, *, timed: bool) -> tuple[list[Row], list[str]]:

@@ -17,6 +17,8 @@ from fatbench.report.thresholds import TIME, Threshold
 from fatbench.report.validity import NOISY
 
 Outcome = Literal["ok", "FAIL", "skipped"]
+Key = tuple[Setting, tuple[tuple[str, Value], ...]]
+_SOURCES = ("source", "model_source")  # code that has changed since is what a baseline is for
 
 
 class _Measured(NamedTuple):
@@ -157,10 +159,6 @@ def _value(metric: str, value: float | None, images: tuple[int, int] | None) -> 
         return "nothing"
     seen = f" ({sample_size(*images)})" if images else ""
     return duration(value) if metric == TIME else f"{percent(value)}%{seen}"
-
-
-_SOURCES = ("source", "model_source")  # code that has changed since is what a baseline is for
-Key = tuple[Setting, tuple[tuple[str, Value], ...]]
 
 
 def match_rows(new: Sequence[Run], baseline: Sequence[Run], metric: str) -> tuple[dict[Key, Row], dict[Key, Row]]:

@@ -42,7 +42,9 @@ def perturbed(method: Method, gamma: float) -> Method:
                 loss = next(again)
             yield loss
         finally:  # the trainer may end here, between the last step of its budget and what follows it
-            _move_back(moved)
+            with torch.no_grad():
+                for weight, offset in moved:
+                    weight.sub_(offset)
         if next(again, None) is not None:
             raise UsageError(f"--awp goes with methods that take one step per batch; {method.name} takes several")
 
@@ -72,12 +74,6 @@ def _moved(directions: list[tuple[Tensor, Tensor]], gamma: float) -> list[tuple[
         weight.add_(offset)
         moved.append((weight, offset))
     return moved
-
-
-@torch.no_grad()
-def _move_back(moved: list[tuple[Tensor, Tensor]]) -> None:
-    for weight, offset in moved:
-        weight.sub_(offset)
 
 
 class _Replayed(nn.Module):

@@ -12,10 +12,6 @@ from fatbench.models.small_cnn import small_cnn
 from fatbench.models.wide_resnet import _wide_resnet, wrn_28_10, wrn_34_10
 
 
-def count(net):
-    return sum(parameter.numel() for parameter in net.parameters())
-
-
 @pytest.mark.parametrize(
     ("make", "arguments", "parameters"),
     [
@@ -33,7 +29,7 @@ def count(net):
 )
 def test_parameter_counts(make, arguments, parameters):
     with torch.device("meta"):
-        assert count(make(**arguments)) == parameters
+        assert sum(one.numel() for one in make(**arguments).parameters()) == parameters
 
 
 NETS = {

@@ -82,10 +82,6 @@ def test_without_the_rule_for_buffers_a_replaced_one_is_found_all_the_same(
 # Comparisons find what the engine's rules are there for
 
 
-def unpinned(self: Tensor, *_: Any) -> Tensor:
-    return self
-
-
 LOOKING = """
 import torch
 import torch.nn.functional as F
@@ -102,7 +98,7 @@ def looking(model, batch, ctx):
 MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "changes by a replay stay unseen": (capture, "increment_version", lambda _: None),
     "copies of weights are renewed in some replays": (loop, "increment_version", lambda _: None),
-    "learning rates are copied from pageable memory": (Tensor, "pin_memory", unpinned),
+    "learning rates are copied from pageable memory": (Tensor, "pin_memory", lambda self, *_: self),
     "the device's generator is not seeded": (torch.cuda, "manual_seed_all", lambda _: None),
 }
 

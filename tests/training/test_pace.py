@@ -1,4 +1,4 @@
-"""Budgets of time, by clocks that a test moves: when a run ends, and how its learning rate gets there."""
+"""The clock, and budgets of time, by clocks that a test moves: phases, when a run ends, and its learning rate."""
 
 from collections import deque
 from collections.abc import Callable
@@ -220,3 +220,28 @@ def test_on_a_cpu_the_pacer_has_nothing_to_do() -> None:
         assert throttle.in_flight == 0
     throttle.reset()
     assert throttle.in_flight == 0
+
+
+def test_an_inner_phase_pauses_the_outer_one() -> None:
+    now = [0.0]
+    clock = Clock(CPU, now=lambda: now[0])
+    with clock.phase("train"):
+        now[0] += 2
+        assert clock.seconds("train") == 2
+        with clock.phase("probe"):
+            now[0] += 5
+        now[0] += 1
+    now[0] += 7  # outside every phase
+    assert (clock.seconds("train"), clock.seconds("probe")) == (3, 5)
+
+
+def test_a_phase_left_by_an_exception_is_charged_and_closed() -> None:
+    now = [0.0]
+    clock = Clock(CPU, now=lambda: now[0])
+    try:
+        with clock.phase("train"):
+            now[0] += 2
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        now[0] += 9
+    assert clock.seconds("train") == 2

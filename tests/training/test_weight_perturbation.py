@@ -51,10 +51,6 @@ def trades_attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return x_adv
 
 
-def at_loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x_adv), y)
-
-
 def trades_loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
     clean = model(x)
     return F.cross_entropy(clean, y) + BETA * kl(clean, model(x_adv))
@@ -90,7 +86,7 @@ def naive(model: nn.Module, batches: list[Batch], attack: Attack, loss_of: Loss)
 @pytest.mark.parametrize(
     ("name", "hyper", "attack", "loss_of"),
     [
-        ("pgd-at", {"steps": STEPS, "alpha": ALPHA}, pgd, at_loss),
+        ("pgd-at", {"steps": STEPS, "alpha": ALPHA}, pgd, lambda model, _, x_adv, y: F.cross_entropy(model(x_adv), y)),
         ("trades", {"steps": STEPS, "alpha": ALPHA, "beta": BETA}, trades_attack, trades_loss),
     ],
     ids=["pgd-at", "trades"],

@@ -53,10 +53,6 @@ class Checkpoint:
         self.position += len(chunk)
         self.part_seconds[self.attack] += seconds
 
-    def next_attack(self) -> None:
-        """The attack under way is through; the next begins."""
-        self.attack, self.position = self.attack + 1, 0
-
 
 def fingerprint(model: nn.Module, x: Tensor, y: Tensor, setting: Mapping[str, object]) -> str:
     """Return a hash of what decides what an evaluation finds: weights, buffers, images, labels and `setting`."""

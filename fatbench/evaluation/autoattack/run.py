@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from itertools import starmap
 from pathlib import Path
 
 import torch
@@ -89,13 +89,9 @@ def _first_checkpoint(job: Job, plan: Plan) -> Checkpoint:
     """The checkpoint before the first attack, after the library's own checks of the model."""
     chunks = [job.chunk(first) for first in range(0, len(job.x), job.batch_size)]
     job.microbatch.run(len(chunks[0][0]), lambda _: check_model(job.microbatched, *chunks[0]))
-    clean = [job.microbatch.run(len(x), partial(_is_correct, job, x, y)) for x, y in chunks]
-    broken_by = torch.where(torch.cat(clean), STANDING, CLEAN).to("cpu", torch.int8)
+    clean = starmap(lambda x, y: job.microbatch.run(len(x), lambda _: is_correct(job.microbatched, x, y)), chunks)
+    broken_by = torch.where(torch.cat(list(clean)), STANDING, CLEAN).to("cpu", torch.int8)
     return Checkpoint(broken_by, [0.0] * len(job.attacks), plan.batch_size)
-
-
-def _is_correct(job: Job, x: Tensor, y: Tensor, _size: int) -> Tensor:
-    return is_correct(job.microbatched, x, y)
 
 
 def _attacked(job: Job, plan: Plan, checkpoint: Checkpoint, watch: Watch) -> Iterator[None]:
@@ -111,7 +107,7 @@ def _attacked(job: Job, plan: Plan, checkpoint: Checkpoint, watch: Watch) -> Ite
                 continue
             checkpoint.settle(chunk, fallen, time.perf_counter() - started)
             yield
-        checkpoint.next_attack()
+        checkpoint.attack, checkpoint.position = checkpoint.attack + 1, 0
 
 
 def _fallen(job: Job, plan: Plan, checkpoint: Checkpoint, name: str, rows: Tensor) -> Tensor | None:

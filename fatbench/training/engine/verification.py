@@ -48,13 +48,14 @@ def objection_to_graph(
     trials.run(eager)
     usual = _copied(trials.seen())
     groups = _groups(state())
+    again = {what: _BUFFER_AGAIN if what.startswith(_BUFFER) else _AGAIN for what in groups}
     moved = _distances(trials.start, usual, groups, finite=True)
     trials.run(lambda plan: captured.replay(plan, [pace] * captured.updates))
     apart, noise = _distances(trials.seen(), usual, groups), dict.fromkeys(groups, 0.0)
     for _ in range(_EAGER_TRIALS):
         trials.run(eager)
         noise = {what: max(noise[what], new) for what, new in _distances(trials.seen(), usual, groups).items()}
-        bounds = {what: max(_TOLERANCE[precision] * moved[what], _again(what) * noise[what]) for what in groups}
+        bounds = {what: max(_TOLERANCE[precision] * moved[what], again[what] * noise[what]) for what in groups}
         worst = next((what for what in groups if not apart[what] <= bounds[what]), None)
         if worst is None:
             return ""
@@ -95,10 +96,6 @@ class _Trials:
 
     def _is_of_images(self, name: str, tensor: Tensor) -> bool:
         return name.startswith("ctx.buffers") and tensor.shape[:1] == (self._num_train,)
-
-
-def _again(what: str) -> float:
-    return _BUFFER_AGAIN if what.startswith(_BUFFER) else _AGAIN
 
 
 def _copied(state: State) -> State:

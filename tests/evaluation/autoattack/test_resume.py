@@ -140,10 +140,6 @@ def test_another_evaluations_state_is_no_business_of_this_one(subject: Subject, 
     assert not any("restarted" in warning for warning in eval_result.warnings)
 
 
-def _cut_short(state: Path) -> None:
-    state.write_bytes(state.read_bytes()[:200])
-
-
 def _tampered(name: str, value: object) -> Callable[[Path], None]:
     def tamper(state: Path) -> None:
         with np.load(state) as arrays:
@@ -155,7 +151,7 @@ def _tampered(name: str, value: object) -> Callable[[Path], None]:
 
 
 DAMAGES = {
-    "cut short": _cut_short,
+    "cut short": lambda state: state.write_bytes(state.read_bytes()[:200]),
     "not a file of arrays": lambda state: state.write_text("hello"),
     "too many images": _tampered("broken_by", np.zeros(13, dtype=np.int8)),
     "impossible parts": _tampered("broken_by", np.full(12, 9, dtype=np.int8)),
