@@ -1,15 +1,15 @@
 """fatbench: a benchmark of fast adversarial training.
 
-`run`, `evaluate`, `load` and `compare` are the command line's commands as functions; importing them loads no torch.
+`run`, `evaluate`, `load` and `compare` are the command line as functions; importing them loads no torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fatbench.api import compare, evaluate, load, run
+    from fatbench.api import compare, evaluate, frame, load, run
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "load", "run"]
+__all__ = ["compare", "evaluate", "frame", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,25 @@
-"""The Python API behind `fatbench.run`, `evaluate`, `compare` and `load`: the command line's commands.
+"""The Python API behind `fatbench.run`, `evaluate`, `load`, `compare` and `frame`: the command line's commands.
 
 Nothing is printed, and torch is imported only where something is computed.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from fatbench.config.parsing import parse_normalization
 from fatbench.config.presets import no_setting
 from fatbench.config.request import DEFAULT_OUTPUT, UNIFIED, Request, RunOptions
 from fatbench.config.resolve import resolve, resolve_evaluation, usage
-from fatbench.config.spec import OPTIONS, Toggle
+from fatbench.config.spec import EVAL_OPTIONS, OPTIONS
 from fatbench.errors import UsageError
 from fatbench.record import Record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fatbench.report.comparison import Group
     from fatbench.report.run import Run
 
@@ -24,7 +27,7 @@ Files = str | Path | Iterable[str | Path]
 
 
 def run(
-    method: str | Sequence[str],
+    method: str | Path | Sequence[str | Path],
     *,
     seeds: int | Sequence[int] = 0,
     hyper: Mapping[str, object] | None = None,
@@ -32,7 +35,6 @@ def run(
     recipe: str = UNIFIED,
     eval_samples: int | str | None = None,
     device: str = "auto",
-    require: Sequence[Toggle] = (),
     options: RunOptions | None = None,
     **settings: Any,
 ) -> list[Record]:
@@ -43,35 +45,32 @@ def run(
         hyper: hyper-parameters by name, or by METHOD.NAME.
         options: where to write, whether to resume, ...
         settings: other options of `fatbench run` by the keys of presets: dataset="cifar10", epochs=30, eps="8/255",
-            evaluate=["clean", "pgd-20"], time_budget="10m", ...
+            evaluate=["clean", "pgd-20"], time_budget="10m", ... None leaves one as it is.
 
     Raises:
         FatbenchError: see `fatbench.runner.run`; what is not there, or cannot be right, in one line.
     """
-    _check_names(settings)
+    how = options or RunOptions()
     request = Request(
-        methods=[method] if isinstance(method, str) else method,
+        methods=[os.fspath(one) for one in ([method] if isinstance(method, (str, Path)) else method)],
         preset=preset,
-        settings=settings,
+        settings=_checked(settings, OPTIONS),
         hyper=[f"{name}={value}" for name, value in (hyper or {}).items()],
         seeds=str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)),
         eval_samples=None if eval_samples is None else str(eval_samples),
         recipe=recipe,
-        require=require,
+        require=how.require,
     )
     resolve(request, device="cpu")  # answers mistakes before torch is imported
     from fatbench import runner
     from fatbench.environment import resolve_device
 
-    how = replace(options or RunOptions(), require=require)
     return [runner.run(spec, how) for spec in resolve(request, resolve_device(device))]
 
 
 def evaluate(
     checkpoint: str | Path,
     *,
-    model: str | None = None,
-    dataset: str | None = None,
     normalize: str | None = None,
     eval_samples: int | str | None = None,
     device: str = "auto",
@@ -82,24 +81,22 @@ def evaluate(
 
     Args:
         checkpoint: .safetensors, or what torch.save wrote of a state dict.
-        model, dataset: as for `run`; known of weights that `run` saved.
         normalize: "MEAN,STD" that the network expects; nothing if None.
-        options: where to write, ...
-        settings: eps, norm, evaluate, threads, eval_batch_size, eval_engine.
+        options: output, data_dir, download and force; the others are of trainings.
+        settings: model and dataset (known of weights that `run` saved), eps, norm, evaluate, threads, eval_batch_size,
+            eval_engine.
 
     Raises:
         FatbenchError: see `fatbench.runner.external.evaluate`.
     """
     from fatbench.models.checkpoint_metadata import known_settings, merged_settings, sha256_of
 
-    _check_names(settings)
     path = Path(checkpoint)
-    named = {name: value for name, value in (("model", model), ("dataset", dataset)) if value is not None}
     weights = {
         "checkpoint": sha256_of(path),
         "normalize": None if normalize is None else usage(parse_normalization, normalize),
     }
-    given = merged_settings(known_settings(path), named | settings, path)
+    given = merged_settings(known_settings(path), _checked(settings, EVAL_OPTIONS), path)
     from fatbench.environment import resolve_device
     from fatbench.runner import external
 
@@ -137,8 +134,25 @@ def compare(
     return comparison.with_pairs(groups) if paired else groups
 
 
-def _check_names(settings: Mapping[str, object]) -> None:
-    known = {"evaluate", "autoattack_samples", *(one.key or name for name, one in OPTIONS.items())}
+def frame(runs: Iterable["Record | Run"]) -> "pd.DataFrame":
+    """Return one line of raw numbers per run; see `fatbench.report.frame`."""
+    from fatbench.report.frame import frame
+    from fatbench.report.run import run_of
+
+    return frame(run_of(one).record for one in runs)
+
+
+def _checked(settings: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """Return the settings that are given, paths as text, if all of them are known by the keys of presets."""
+    known = {"evaluate", "autoattack_samples", *(OPTIONS[name].key or name for name in fields)}
     unknown = next((name for name in settings if name not in known), None)
     if unknown is not None:
         raise UsageError(no_setting(unknown, known))
+    for name in ("dataset", "model"):
+        if not isinstance(settings.get(name), (str, Path, NoneType)):
+            raise UsageError(f"{name} must be a name or a path, not {type(settings[name]).__name__}")
+    return {
+        name: os.fspath(value) if isinstance(value, Path) else value
+        for name, value in settings.items()
+        if value is not None
+    }

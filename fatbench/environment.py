@@ -64,7 +64,7 @@ def describe_environment(device: torch.device) -> Environment:
         torch=torch.__version__,
         cuda=torch.version.cuda if on_gpu else None,
         cudnn=str(torch.backends.cudnn.version()) if on_gpu else None,  # type: ignore[no-untyped-call]
-        driver=_driver() if on_gpu else None,
+        driver=_output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) if on_gpu else None,
         tf32=on_gpu and torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
         fatbench=fatbench.__version__,
         commit=commit,
@@ -162,10 +162,6 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "unknown CPU"
-
-
-def _driver() -> str | None:
-    return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"])
 
 
 @cache  # what runs is what was imported

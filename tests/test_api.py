@@ -46,6 +46,8 @@ def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: 
         ({"epochz": 1}, "no setting 'epochz'; there are autoattack_samples, awp, batch_size"),
         ({"lr": -1.0}, "--lr must be more than 0"),
         ({"time_budget": "soon"}, "a time budget looks like 90s"),
+        ({"model": dict}, "model must be a name or a path, not type"),
+        ({"select_on": "pgd-20"}, "--select-on requires --select best"),
         ({"preset": "nowhere"}, "no preset 'nowhere'"),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_planted_circle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {one.rpartition(".")[2] for one in circle("planted")} == {"one", "two", "three"}
 
 
-OPTION = """    foo: Annotated[float | None, Field(gt=0), Option("A foo.", Panel.OPTIMISATION)] = None
+OPTION = """    foo: Annotated[float | None, Field(gt=0), Option("A foo.", Section.OPTIMISATION)] = None
     method_source: str | None = None"""
 
 

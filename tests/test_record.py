@@ -164,7 +164,7 @@ def test_records_of_every_past_schema_keep_loading(tmp_path, schema, absent):
     path = Path(__file__).parent / "fixtures" / f"record-schema-{schema}.json"
     assert json.loads(path.read_text())["schema"] == schema
     old = load(path)
-    assert old.finished
+    assert old.is_result
     assert old.scores["autoattack"].correct > 0
     assert [getattr(old, name) for name in absent] == [None] * len(absent)
     assert json.loads(save(old, tmp_path).read_text())["schema"] == records.SCHEMA == 4
@@ -332,7 +332,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     [("finished", True), ("diverged", True), ("running", False), ("interrupted", False), ("failed", False)],
 )
 def test_a_diverged_run_is_a_result(status, is_result):
-    assert record(status=status).finished == is_result
+    assert record(status=status).is_result == is_result
 
 
 def test_accuracy_is_a_share():

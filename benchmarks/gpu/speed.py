@@ -8,7 +8,7 @@ from benchmarks.gpu.prepared import prepared, setting, spec_of
 from benchmarks.gpu.section import Section, rounded
 from benchmarks.lanes import NaiveLane
 from fatbench import methods
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 
 CLAIM = ("bs-trades", "trades", "pgd-at", "fgsm-rs", "standard", "fast-trades", "free-at")
 WITH_LOOP = ("fgsm-rs", "bs-trades", "trades", "pgd-at", "standard", "fast-trades", "free-at", "fgsm")
@@ -57,7 +57,7 @@ def compiled(section: Section) -> None:
 
 def ablation(section: Section) -> None:
     """Backward smoothing without each part of the engine, and at larger batches."""
-    changes: list[dict[str, Any]] = [{"without": (toggle,)} for toggle in get_args(Toggle) if toggle != "graph"]
+    changes: list[dict[str, Any]] = [{"without": (toggle,)} for toggle in get_args(EnginePart) if toggle != "graph"]
     changes += [{"batch_size": size} for size in (256, 512)] if section.on_gpu else []
     changes += [{"precision": "fp32"}]
     named = {" ".join(f"{key} {_words(value)}" for key, value in one.items()): ("bs-trades", one) for one in changes}

@@ -98,11 +98,11 @@ def scoring(section: Section) -> None:
 
     def measure(name: str) -> None:
         path, started = folder / f"{name}.json", time.monotonic()
-        if not load(path).finished and not _scored(section, path):
+        if not load(path).is_result and not _scored(section, path):
             append_unfinished(section.rows, path)
             return
         record = load(path)
-        if not record.finished:
+        if not record.is_result:
             raise RuntimeError(f"{record.status}: {record.error or 'see scoring.log'}")
         seconds = round(time.monotonic() - started, 1)
         section.rows.append(name, method=record.spec.method, seed=record.spec.seed, seconds=seconds, **scores(record))

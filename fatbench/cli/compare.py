@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,7 @@ def compare(
         raise UsageError("a CSV holds one table: --paired or --per-seed")
     left_out: list[UsageError] = []
     runs = load_runs(files, left_out.append)
+    gc.freeze()  # all records stay to the end
     known = load_runs(split_names(baseline), left_out.append) if baseline else None
     if left_out and baseline:
         raise left_out[0]

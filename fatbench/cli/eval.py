@@ -16,18 +16,18 @@ from fatbench.cli.resume_hint import report_interrupted
 from fatbench.cli.show import print_result
 from fatbench.cli.signals import cancel_on_signals
 from fatbench.cli.warnings import warn_about_eps
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.parsing import parse_normalization
 from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
 from fatbench.config.resolve import resolve_evaluation, usage
-from fatbench.config.spec import RunSpec
+from fatbench.config.spec import EVAL_OPTIONS, RunSpec
 from fatbench.errors import InvalidRunError
 from fatbench.models.checkpoint_metadata import known_settings, merged_settings, sha256_of
 from fatbench.record import Record
 from fatbench.report.validity import reasons_to_distrust
 
 
-@takes_settings(("model", "dataset", "eps", "norm", "threads", "eval_batch_size", "eval_engine"))
+@takes_settings(EVAL_OPTIONS)
 def evaluate(
     *,
     checkpoint: Annotated[
@@ -36,7 +36,7 @@ def evaluate(
     normalize: Annotated[
         str | None,
         option(
-            panel=Panel.WHAT,
+            panel=Section.WHAT,
             metavar="MEAN,STD",
             help="What the network expects to be normalised by, for pixels in [0, 1]: one number each, or one per "
             "channel with spaces between, as '0.49 0.48 0.45, 0.25 0.24 0.26'. \\[default: nothing]",
@@ -48,7 +48,7 @@ def evaluate(
     eval_samples: options.EvalSamples = None,
     device: options.Device = "auto",
     output: options.Output = DEFAULT_OUTPUT,
-    force: Annotated[bool, option("--force", panel=Panel.OUTPUT, help="Score again what is stored already.")] = False,
+    force: Annotated[bool, option("--force", panel=Section.OUTPUT, help="Score again what is stored already.")] = False,
     strict: options.Strict = False,
     json: options.Json = False,
     dry_run: options.DryRun = False,

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.parsing import CheckpointInterval, parse_interval, split_requests
 from fatbench.config.presets import plain_type
-from fatbench.config.spec import OPTIONS, Toggle, flag_of
+from fatbench.config.spec import OPTIONS, EnginePart, flag_of
 from fatbench.errors import UsageError
 
 Command = Callable[..., None]
-_PANELS = list(Panel)
+_PANELS = list(Section)
 _EVALUATIONS = "clean, fgsm, pgd-STEPS[-RESTARTS], autoattack by comma; each may say :n=IMAGES and "
 
 
@@ -29,16 +29,16 @@ def interval(text: str) -> CheckpointInterval:
         raise UsageError(f"--checkpoint-every: {error}") from None
 
 
-def engine_parts(names: list[str] | None) -> tuple[Toggle, ...]:
+def engine_parts(names: list[str] | None) -> tuple[EnginePart, ...]:
     """Return the parts of the fast engine in --require, in the order given."""
-    known: dict[str, Toggle] = {part: part for part in get_args(Toggle)}
+    known: dict[str, EnginePart] = {part: part for part in get_args(EnginePart)}
     unknown = next((name for name in names or () if name not in known), None)
     if unknown is not None:
         raise UsageError(f"--require takes {', '.join(known)}, not '{unknown:.40}'")
     return tuple(known[name] for name in dict.fromkeys(names or ()))
 
 
-def option(*flags: str, panel: Panel, **more: Any) -> Any:
+def option(*flags: str, panel: Section, **more: Any) -> Any:
     """Return an option under the heading `panel` of `--help`."""
     return typer.Option(*flags, rich_help_panel=panel, **more)
 
@@ -46,47 +46,47 @@ def option(*flags: str, panel: Panel, **more: Any) -> Any:
 Checkpointing = Annotated[
     str,
     option(
-        panel=Panel.OUTPUT,
+        panel=Section.OUTPUT,
         help="How often to keep the training's state: 60s (or 60), 10m, 1h, 1e (each epoch) or none.",
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    option(panel=Panel.DATA, envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]"),
+    option(panel=Section.DATA, envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]"),
 ]
-Download = Annotated[bool, option("--download", panel=Panel.DATA, help="Fetch a missing dataset.")]
-Output = Annotated[Path, option("--output", "-o", panel=Panel.OUTPUT, help="Folder of records.")]
+Download = Annotated[bool, option("--download", panel=Section.DATA, help="Fetch a missing dataset.")]
+Output = Annotated[Path, option("--output", "-o", panel=Section.OUTPUT, help="Folder of records.")]
 OptionalOutput = Annotated[
-    Path | None, option("--output", "-o", panel=Panel.OUTPUT, help="Folder of records. \\[default: results]")
+    Path | None, option("--output", "-o", panel=Section.OUTPUT, help="Folder of records. \\[default: results]")
 ]
-Json = Annotated[bool, option("--json", panel=Panel.OUTPUT, help="Print JSON, and nothing else, to stdout.")]
-DryRun = Annotated[bool, option("--dry-run", panel=Panel.OUTPUT, help="Print what would run as JSON, and stop.")]
-Quiet = Annotated[bool, option("--quiet", "-q", panel=Panel.OUTPUT, help="No progress.")]
+Json = Annotated[bool, option("--json", panel=Section.OUTPUT, help="Print JSON, and nothing else, to stdout.")]
+DryRun = Annotated[bool, option("--dry-run", panel=Section.OUTPUT, help="Print what would run as JSON, and stop.")]
+Quiet = Annotated[bool, option("--quiet", "-q", panel=Section.OUTPUT, help="No progress.")]
 Strict = Annotated[
     bool,
-    option("--strict", panel=Panel.OUTPUT, help="Exit with 4 if there is a reason to distrust a result; it is kept."),
+    option("--strict", panel=Section.OUTPUT, help="Exit with 4 if there is a reason to distrust a result; it is kept."),
 ]
-Device = Annotated[str, option(panel=Panel.ENGINE, help="auto, cpu, cuda, cuda:INDEX or mps.")]
+Device = Annotated[str, option(panel=Section.ENGINE, help="auto, cpu, cuda, cuda:INDEX or mps.")]
 Require = Annotated[
     list[str] | None,
     option(
-        panel=Panel.ENGINE,
+        panel=Section.ENGINE,
         help="Fail unless this part of the fast engine is in force, such as graph; repeatable.",
     ),
 ]
 Calibration = Annotated[
     float,
-    option(panel=Panel.ENGINE, min=0, max=60, help="Seconds to find the device's peak, once, for MFU; 0: none."),
+    option(panel=Section.ENGINE, min=0, max=60, help="Seconds to find the device's peak, once, for MFU; 0: none."),
 ]
 Hyper = Annotated[
     list[str] | None,
-    option("--set", panel=Panel.METHOD, help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable."),
+    option("--set", panel=Section.METHOD, help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable."),
 ]
 Evaluations = Annotated[
     str | None,
     option(
         "--eval",
-        panel=Panel.EVALUATION,
+        panel=Section.EVALUATION,
         help=f"{_EVALUATIONS}:precision=POINTS, as autoattack:n=200,precision=2 (more images until the 95% half-width "
         "is 2 points). `none` trains only. \\[default: clean,pgd-20,autoattack]",
     ),
@@ -94,7 +94,7 @@ Evaluations = Annotated[
 EvalSamples = Annotated[
     str | None,
     option(
-        panel=Panel.EVALUATION,
+        panel=Section.EVALUATION,
         help="Test images for every evaluation, or all. \\[default: all; AutoAttack a subset]",
     ),
 ]
@@ -138,7 +138,7 @@ def _parameter(name: str) -> inspect.Parameter:
     """Return the option of a field: its type without constraints, since whatever is wrong is said by the spec."""
     one = OPTIONS[name]
     field: Any = plain_type(name)
-    kind: Any = one.text or (str if get_origin(field) is Literal else field)
+    kind: Any = one.cli_type or (str if get_origin(field) is Literal else field)
     flags = one.flags or (flag_of(name),)
     value = option(*flags, panel=one.panel, help=one.help, metavar=one.metavar)
     annotation: Any = Annotated[kind | None, value]

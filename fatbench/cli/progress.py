@@ -61,7 +61,7 @@ class ProgressObserver(Observer):
         again = f"`fatbench {self._command} ... --force` makes it again"
         self.warning(f"{self._title}: stored result of {record.created}; {again}")
 
-    def resumed(self, record: Record) -> None:
+    def already_trained(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: say so."""
         again = "`fatbench run ... --force` trains it again"
         self.warning(f"{self._title}: already trained ({record.created}), scoring now; {again}")

@@ -14,13 +14,20 @@ from fatbench.cli import options
 from fatbench.cli.options import once, option
 from fatbench.cli.resume_hint import own_code
 from fatbench.cli.session import run_all, show_stored
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
-from fatbench.config.resolve import own_source
+from fatbench.config.resolve import source_sha256
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists
 from fatbench.record import Record
-from fatbench.record.paths import has_checkpoint, record_path, replacement_path, run_of_path, unfinished_runs
+from fatbench.record.paths import (
+    has_checkpoint,
+    record_in_progress,
+    record_path,
+    replacement_path,
+    run_of_path,
+    unfinished_runs,
+)
 
 _LISTED = 5
 _ANEW = "`fatbench run ... --force` starts it again"
@@ -32,13 +39,13 @@ def resume(
     ],
     method: Annotated[
         list[str] | None,
-        option("--method", "-m", panel=Panel.WHAT, help="The run's own method file: what runs is what you name."),
+        option("--method", "-m", panel=Section.WHAT, help="The run's own method file: what runs is what you name."),
     ] = None,
     model: Annotated[
-        str | None, option(panel=Panel.WHAT, help="The run's own model, likewise: file.py:factory.")
+        str | None, option(panel=Section.WHAT, help="The run's own model, likewise: file.py:factory.")
     ] = None,
     data_dir: options.DataDir = None,
-    calibration: options.Calibration = 5.0,
+    calibration: options.Calibration = RunOptions.calibration_seconds,
     checkpoint_every: options.Checkpointing = "1e",
     output: options.OptionalOutput = None,
     strict: options.Strict = False,
@@ -55,7 +62,7 @@ def resume(
     found, replaces = unfinished(folder, run_id)
     if found.spec.train is None:
         raise UsageError(f"{run_id} is an evaluation of weights: the same `fatbench eval` resumes it")
-    if found.finished and not replaces:
+    if found.is_result and not replaces:
         raise typer.Exit(show_stored(found, json=json, strict=strict, output=folder))
     _check_code(found, named)
     how = RunOptions(
@@ -85,7 +92,7 @@ def _check_code(found: Record, named: dict[str, str | None]) -> None:
         raise UsageError(f"{found.id} runs code that its record names: if it is yours, add {' '.join(missing)}")
     for flag, name in own.items():
         field = f"{flag.removeprefix('--')}_source"
-        if own_source(name) != found.spec.flat()[field]:
+        if source_sha256(name) != found.spec.flat()[field]:
             raise UsageError(f"cannot resume {found.id}: the source of {name} is not what it was")
 
 
@@ -119,16 +126,15 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
     """
     if not _is_run(folder, run_id):
         raise UsageError(_no_run(folder, run_id))
-    stored, replacing = record_path(folder, run_id), replacement_path(folder, run_id)
+    stored, path = record_path(folder, run_id), record_in_progress(folder, run_id)
+    replaces = path != stored and path_exists(path)
+    stored = path if replaces else stored
     found = _record(stored, folder, run_id)
-    replaces = found.finished and path_exists(replacing)
-    if replaces:
-        found, stored = _record(replacing, folder, run_id), replacing
     if found.id != run_id:
         raise UsageError(
             f"{stored} is the record of {found.id}: it and its name do not belong together; give it its own name again"
         )
-    if not found.finished and found.spec.id != run_id:
+    if not found.is_result and found.spec.id != run_id:
         remedy = (
             "remove it, and its checkpoint holds the settings of the run" if has_checkpoint(folder, run_id) else _ANEW
         )

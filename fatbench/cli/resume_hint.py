@@ -12,7 +12,7 @@ from fatbench.errors import FatbenchError, UsageError, WriteError
 from fatbench.io.lock import is_held
 from fatbench.io.safe_read import path_exists
 from fatbench.record import Record
-from fatbench.record.paths import has_checkpoint, record_path, replacement_path
+from fatbench.record.paths import has_checkpoint, record_in_progress
 
 _LONGEST = 300  # characters of what went wrong: the remedy must fit into the line too
 
@@ -99,12 +99,8 @@ def _interrupted(output: Path, run_id: str) -> tuple[Path, Record] | None:
 
 def _unfinished(output: Path, run_id: str) -> tuple[Path, Record] | None:
     """Return the record of the run, and where it is, unless it is a result that stands."""
-    final = record_path(output, run_id)
-    for path in (replacement_path(output, run_id), final):
-        try:
-            found = record.load(path) if path_exists(path) else None
-        except UsageError:
-            continue
-        if found is not None and not (found.finished and path == final):
-            return path, found
-    return None
+    path = record_in_progress(output, run_id)
+    try:
+        return (path, record.load(path)) if path_exists(path) else None
+    except UsageError:
+        return None

@@ -11,10 +11,9 @@ from fatbench.cli.console import json_list
 from fatbench.cli.options import option, takes_settings
 from fatbench.cli.session import run_all
 from fatbench.cli.warnings import warn_about_eps, warn_about_published
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.request import DEFAULT_OUTPUT, UNIFIED, Request, RunOptions
 from fatbench.config.resolve import resolve
-from fatbench.errors import UsageError
 
 
 @takes_settings()
@@ -22,19 +21,19 @@ def run(
     *,
     method: Annotated[
         list[str] | None,
-        option("--method", "-m", panel=Panel.WHAT, help="Method, or path of a method's .py file; repeatable."),
+        option("--method", "-m", panel=Section.WHAT, help="Method, or path of a method's .py file; repeatable."),
     ] = None,
     preset: Annotated[
-        str | None, option(panel=Panel.WHAT, help="Published settings; `fatbench list presets` names them.")
+        str | None, option(panel=Section.WHAT, help="Published settings; `fatbench list presets` names them.")
     ] = None,
     recipe: Annotated[
         str,
         option(
-            panel=Panel.WHAT,
+            panel=Section.WHAT,
             help="unified: the same schedule for all methods; official: each as its authors train it.",
         ),
     ] = UNIFIED,
-    seeds: Annotated[str, option(panel=Panel.WHAT, help="One run each, as 0,1,2.")] = "0",
+    seeds: Annotated[str, option(panel=Section.WHAT, help="One run each, as 0,1,2.")] = "0",
     set_: options.Hyper = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -42,12 +41,12 @@ def run(
     eval_samples: options.EvalSamples = None,
     device: options.Device = "auto",
     require: options.Require = None,
-    calibration: options.Calibration = 5.0,
+    calibration: options.Calibration = RunOptions.calibration_seconds,
     output: options.Output = DEFAULT_OUTPUT,
-    force: Annotated[bool, option("--force", panel=Panel.OUTPUT, help="Run again what is stored already.")] = False,
+    force: Annotated[bool, option("--force", panel=Section.OUTPUT, help="Run again what is stored already.")] = False,
     resume: Annotated[
         bool,
-        option("--resume", panel=Panel.OUTPUT, help="Resume interrupted runs; others start at the beginning."),
+        option("--resume", panel=Section.OUTPUT, help="Resume interrupted runs; others start at the beginning."),
     ] = False,
     checkpoint_every: options.Checkpointing = "1e",
     strict: options.Strict = False,
@@ -57,10 +56,6 @@ def run(
     settings: dict[str, Any],
 ) -> None:
     """Train, attack and record: one result for each method and seed."""
-    if "select_on" in settings and settings.get("select") != "best":
-        raise UsageError("--select-on says what is best: it goes with --select best")
-    if "epochs" in settings and "time_budget" in settings:
-        raise UsageError("a run has one budget: give --epochs or --time-budget, not both")
     interval = options.interval(checkpoint_every)
     request = Request(
         methods=method or (),

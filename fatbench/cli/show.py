@@ -72,8 +72,9 @@ def show(
         for hyper in description.hyper.values():
             table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
         console.print(table)
-    passes = [f"{n} {kind.replace('_', ' ')}" for kind, n in description.constants.get("PASSES", {}).items()]
-    if passes:
+    declared = description.constants.get("PASSES")
+    if isinstance(declared, dict):  # `fatbench check-method` says what else is wrong
+        passes = [f"{number} {kind!s}".replace("_", " ") for kind, number in declared.items()]
         console.print(Text(f"passes per optimiser step: {', '.join(passes)}"))
     console.print(Text(f"norms: {', '.join(description.norms)}"))
     for line in _recipes(description.name):

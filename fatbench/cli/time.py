@@ -15,7 +15,7 @@ from rich.text import Text
 from fatbench.cli import options
 from fatbench.cli.console import make_console
 from fatbench.cli.options import option, takes_settings
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.request import Request
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import RunSpec, short_name
@@ -36,11 +36,13 @@ def time_steps(
     ],
     interleave: Annotated[
         bool,
-        option("--interleave/--no-interleave", panel=Panel.WHAT, help="Let the methods take turns: ratios then hold."),
+        option(
+            "--interleave/--no-interleave", panel=Section.WHAT, help="Let the methods take turns: ratios then hold."
+        ),
     ] = True,
-    runs: Annotated[int, option(panel=Panel.WHAT, min=1, help="Timed runs of each method.")] = 5,
+    runs: Annotated[int, option(panel=Section.WHAT, min=1, help="Timed runs of each method.")] = 5,
     batches: Annotated[
-        int | None, option(panel=Panel.WHAT, min=1, help="Batches in a run. \\[default: what takes 0.3 s]")
+        int | None, option(panel=Section.WHAT, min=1, help="Batches in a run. \\[default: what takes 0.3 s]")
     ] = None,
     set_: options.Hyper = None,
     data_dir: options.DataDir = None,

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Panel(StrEnum):
+class Section(StrEnum):
     """The headings under which `--help` lists options, in this order."""
 
     WHAT = "What to train"
@@ -21,14 +21,14 @@ class Panel(StrEnum):
 class Option:
     """One option, as metadata of a field of `RunSpec`, `TrainSpec` or `EvalSpec`.
 
-    A field that has one is an option of `fatbench run`, a key of presets and suites, a part of what names a row of
-    `fatbench compare`, and a line of the run's panel; nothing else need be written.
+    A field that has one is an option of `fatbench run`, a key of presets, a part of what names a row of
+    `fatbench compare`, and of the run's panel where it differs from its default; nothing else need be written.
     """
 
     help: str
-    panel: Panel
+    panel: Section
     flags: tuple[str, ...] = ()  # ("--on-co",), where it is not the field's own name
     key: str = ""  # in presets, where it is not the field's own name
-    toml: Any = None  # what a preset holds; None: the field's own type
-    text: Any = None  # what the shell parses; None: the field's own type
+    toml_type: Any = None  # what a preset holds; None: the field's own type
+    cli_type: Any = None  # what the shell parses; None: the field's own type
     metavar: str | None = None

@@ -45,7 +45,7 @@ def radius(eps: str) -> float:
     return float(Fraction(eps))
 
 
-def parse_share(text: object) -> str:
+def parse_fraction(text: object) -> str:
     """Return `text` ("0.75", 0.75, "100/110") as a fraction in its lowest terms, so that it has one spelling.
 
     Raises:

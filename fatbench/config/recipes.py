@@ -13,7 +13,7 @@ from fatbench.config.spec import Hyper
 from fatbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from fatbench.methods._source import Description
+    from fatbench.methods import Description
 
 DEFAULT_DATASET = "digits"
 

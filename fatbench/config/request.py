@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.config.parsing import EVERY_EPOCH, CheckpointInterval
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 
 UNIFIED, OFFICIAL = "unified", "official"
 DEFAULT_OUTPUT = Path("results")
@@ -23,7 +23,7 @@ class Request:
     seeds: str = "0"
     eval_samples: str | None = None  # a number, "all", or None for the defaults
     recipe: str = UNIFIED
-    require: Sequence[Toggle] = ()  # parts of the fast engine that must be in force; no part of a spec
+    require: Sequence[EnginePart] = ()  # parts of the fast engine that must be in force: it is the default then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +36,5 @@ class RunOptions:
     force: bool = False  # run again what is stored
     resume: bool = False  # an interrupted run, from its checkpoint
     checkpoint_every: CheckpointInterval = EVERY_EPOCH
-    require: Sequence[Toggle] = ()  # parts of the fast engine that must be in force: otherwise nothing is trained
+    require: Sequence[EnginePart] = ()  # parts of the fast engine that must be in force: otherwise nothing is trained
     calibration_seconds: float = 5.0  # to measure the device's peak, once per process, for MFU; 0: none

@@ -2,21 +2,22 @@
 
 import hashlib
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
 from fatbench.config.parsing import parse_request, parse_seeds, split_requests
 from fatbench.config.request import Request
-from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, RunSpec, Toggle, build_spec, flag_of
+from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, EnginePart, Norm, RunSpec, SettingError, build_spec
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists, read_file
-from fatbench.methods._source import check_compatible
+from fatbench.methods import check_compatible
 
 Parsed = TypeVar("Parsed")
 DEFAULT_EVALUATIONS = ("clean", "pgd-20", "autoattack")
@@ -48,8 +49,8 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         settings = _settings((defaults, recipe), dataset, request, device)
         meant = assigned.get(None, {}) | assigned.get(description.name, {})  # what is said of one method stands above
         hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
-        own_method = description.sha256 if description.package else own_source(name)
-        sources = {"method_source": own_method, "model_source": own_source(settings["model"])}
+        own_method = description.sha256 if description.package else source_sha256(name)
+        sources = {"method_source": own_method, "model_source": source_sha256(settings["model"])}
         with _blamed_on_preset(recipe, request):
             specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
         check_compatible(description, specs[-1])
@@ -67,44 +68,42 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
         UsageError: the first thing that cannot be right, in one line.
     """
     dataset = settings["dataset"]
-    merged = _settings((presets.for_dataset(dataset), {}), dataset, Request(settings=settings), device, eval_samples)
+    request = Request(settings=settings, eval_samples=eval_samples)
+    merged = _settings((presets.for_dataset(dataset), {}), dataset, request, device)
     scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"}
-    return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=own_source(merged["model"]))
+    return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=source_sha256(merged["model"]))
 
 
 @contextmanager
 def _blamed_on_preset(recipe: Mapping[str, Any], request: Request) -> Iterator[None]:
-    """Name the preset in the line of an error whose flag is a setting of the preset, and not the user's."""
+    """Name the preset in the line of an error about a setting that is the preset's, and not the user's."""
     try:
         yield
     except UsageError as error:
-        fields = [_FIELD_OF_KEY.get(key, key) for key in recipe.keys() - request.settings.keys()]
-        if request.preset and str(error).partition(" ")[0] in map(flag_of, fields):
+        fields = {_FIELD_OF_KEY.get(key, key) for key in recipe.keys() - request.settings.keys()}
+        if request.preset and isinstance(error, SettingError) and error.field in fields:
             raise UsageError(f"{request.preset}: {error}") from None
         raise
 
 
-def _settings(
-    layers: Sequence[Mapping[str, Any]],
-    dataset: str,
-    request: Request,
-    device: str,
-    eval_samples: str | None = None,
-) -> dict[str, Any]:
+def _settings(layers: Sequence[Mapping[str, Any]], dataset: str, request: Request, device: str) -> dict[str, Any]:
     """Return the fields of a spec that are neither the method's nor the seed: defaults, recipe and flags, in order."""
     settings = _merge(_UNIVERSAL, *layers, request.settings)
     settings |= {"dataset": dataset, "device": device}
     for key in presets.OF_THE_METHOD:
         settings.pop(key, None)
-    if settings.get("norm") == "l2" and not any("eps" in layer for layer in (*layers[1:], request.settings)):
-        raise UsageError(f"--norm l2 needs --eps: {settings['eps']} is meant for linf, and would be faint in l2")
+    if "eps" not in settings:
+        meant = f"{layers[0]['eps']} is meant for {layers[0]['norm']}"
+        raise UsageError(f"--norm {settings['norm']} needs --eps: {meant}")
+    if "select_on" in request.settings and settings.get("select") != "best":
+        raise UsageError("--select-on requires --select best")
     _fill_in_engine(settings, device, request.require)
-    settings |= evaluations(settings, request.eval_samples if eval_samples is None else eval_samples)
+    settings |= evaluations(settings, request.eval_samples)
     _check_names(settings["model"], dataset)
     return {_FIELD_OF_KEY.get(key, key): value for key, value in settings.items()}
 
 
-def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[Toggle]) -> None:
+def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[EnginePart]) -> None:
     """On a GPU the fast engine in bf16 is what nobody would go without; elsewhere plain float32 is the default."""
     on_gpu = device.startswith("cuda")
     wants_fast = on_gpu or settings.get("without") or settings.get("compile") or require
@@ -115,11 +114,14 @@ def _fill_in_engine(settings: dict[str, Any], device: str, require: Sequence[Tog
 def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the layers on top of each other.
 
-    One that sets a kind of budget removes the other kind below, one that sets a schedule where another one turned.
+    One that sets a kind of budget removes the other kind below; one that sets a schedule, where another one turned; one
+    that sets another norm, the radius.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         replaced = (_BUDGETS if _BUDGETS & layer.keys() else set()) | (_TURNS if "schedule" in layer else set())
+        if layer.get("norm", merged.get("norm")) in set(get_args(Norm)) - {merged.get("norm")}:
+            replaced = replaced | {"eps"}
         merged = {key: value for key, value in merged.items() if key not in replaced}
         merged.update(layer)
     return merged
@@ -146,7 +148,9 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
     asked = settings.pop("evaluate", DEFAULT_EVALUATIONS)
     requested = [usage(parse_request, text) for text in (split_requests(asked) if isinstance(asked, str) else asked)]
     autoattack_samples = settings.pop("autoattack_samples", None)
-    samples = None if eval_samples in (None, "all") else _positive(str(eval_samples))
+    if eval_samples not in (None, "all") and not re.fullmatch("0*[1-9][0-9]*", eval_samples):
+        raise UsageError(f"--eval-samples takes a number of images or all, not '{eval_samples:.40}'")
+    samples = None if eval_samples in (None, "all") else int(eval_samples)
     sparing = {"autoattack": autoattack_samples} if eval_samples is None else {}
     twice = next((one.name for one in requested if [other.name for other in requested].count(one.name) > 1), None)
     if twice is not None:
@@ -155,12 +159,6 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
         "evaluations": {one.name: one.images or sparing.get(one.name, samples) for one in requested},
         "eval_precision": {one.name: one.precision for one in requested if one.precision is not None},
     }
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text)):
-        raise UsageError(f"--eval-samples takes a number of images or all, not '{text:.40}'")
-    return int(text)
 
 
 def _check_names(model: str, dataset: str) -> None:
@@ -174,7 +172,7 @@ def _check_names(model: str, dataset: str) -> None:
         data.describe(dataset)
 
 
-def own_source(name: str) -> str | None:
+def source_sha256(name: str) -> str | None:
     """Return the sha256 of the user's own file that a name stands for, or None for what fatbench brings.
 
     Such are "my_idea.py", "net.py:factory" and "package.module:factory"; the module is looked for, not imported.

@@ -13,14 +13,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from fatbench.config.option import Option, Panel
+from fatbench.config.option import Option, Section
 from fatbench.config.parsing import (
     DEFAULT_SELECTION,
     parse_budget,
     parse_eps,
     parse_evaluation,
+    parse_fraction,
     parse_selection,
-    parse_share,
     parse_target,
     radius,
     split_commas,
@@ -32,7 +32,7 @@ Norm = Literal["linf", "l2"]
 Schedule = Literal["piecewise", "cyclic", "onecycle", "cosine", "constant"]
 Precision = Literal["fp32", "bf16"]
 Engine = Literal["reference", "fast"]
-Toggle = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph", "cudnn-benchmark"]
+EnginePart = Literal["channels-last", "shadow", "fold", "pad-stem", "fused-sgd", "graph", "cudnn-benchmark"]
 Hyper = dict[str, bool | int | float | str]
 EvalEngine = Literal["exact", "fast"]
 OnOverfitting = Literal["continue", "stop", "restore"]
@@ -47,7 +47,7 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _BOUNDS = {"gt": "must be more than", "ge": "must be at least", "lt": "must be less than", "le": "must be at most"}
 
 
-Share = Annotated[str, BeforeValidator(parse_share)]
+Share = Annotated[str, BeforeValidator(parse_fraction)]
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 _Start = Annotated[float, Field(ge=0, lt=1)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -69,7 +69,7 @@ _SELECT_ON = "What is best: val (PGD-10 on validation images) or val:EVALUATION.
 _ON_OVERFITTING = "On catastrophic overfitting: continue, stop, or restore the last healthy weights and stop."
 _ENGINE = "reference or fast. \\[default: fast on a GPU, reference elsewhere]"
 _PRECISION = "fp32 or bf16 in training; evaluation is fp32. \\[default: bf16 on a GPU]"
-_WITHOUT = f"Leave out a part of the fast engine: {', '.join(get_args(Toggle))}; repeatable."
+_WITHOUT = f"Leave out a part of the fast engine: {', '.join(get_args(EnginePart))}; repeatable."
 _EVAL_ENGINE = "AutoAttack's: exact, or fast (every success confirmed exactly). \\[default: exact]"
 
 
@@ -81,40 +81,46 @@ class TrainSpec(_Part):
     """How weights are trained. A field added later takes a default that means "as before": see `RunSpec.digest`."""
 
     hyper: Hyper  # complete: every hyper-parameter of the method
-    epochs: Annotated[_Epochs | None, Option("Budget: N x len(loader) optimiser steps.", Panel.WHAT)] = None
+    epochs: Annotated[_Epochs | None, Option("Budget: N x len(loader) optimiser steps.", Section.WHAT)] = None
     train_seconds: Annotated[
         _Positive | None,
         BeforeValidator(parse_budget),
-        Option("Budget: training seconds, as 90s, 10m or 1h.", Panel.WHAT, ("--time-budget",), "time_budget", str, str),
+        Option(
+            "Budget: training seconds, as 90s, 10m or 1h.", Section.WHAT, ("--time-budget",), "time_budget", str, str
+        ),
     ] = None
-    batch_size: Annotated[int, Field(gt=1), Option("Images per batch.", Panel.OPTIMISATION)]
-    lr: Annotated[_Positive, Option("Peak learning rate.", Panel.OPTIMISATION)]
-    schedule: Annotated[Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Panel.OPTIMISATION)]
+    batch_size: Annotated[int, Field(gt=1), Option("Images per batch.", Section.OPTIMISATION)]
+    lr: Annotated[_Positive, Option("Peak learning rate.", Section.OPTIMISATION)]
+    schedule: Annotated[Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Section.OPTIMISATION)]
     milestones: Annotated[
         tuple[Share, ...],
         BeforeValidator(split_commas),
-        Option(_MILESTONES_HELP, Panel.OPTIMISATION, text=str, toml=str | list[str | float]),
+        Option(_MILESTONES_HELP, Section.OPTIMISATION, cli_type=str, toml_type=str | list[str | float]),
     ] = _MILESTONES
-    peak: Annotated[Share | None, Option(_PEAK, Panel.OPTIMISATION, text=str, toml=str | float)] = None
-    momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Panel.OPTIMISATION)]
-    weight_decay: Annotated[float, Field(ge=0), Option("SGD weight decay.", Panel.OPTIMISATION)]
-    label_smoothing: Annotated[_Fraction | None, Option(_SMOOTHING, Panel.OPTIMISATION, metavar="P")] = None
-    ema: Annotated[_Fraction | None, Option(_EMA, Panel.OPTIMISATION, metavar="T")] = None
-    swa: Annotated[_Start | None, Option(_SWA, Panel.OPTIMISATION, metavar="START")] = None
-    awp: Annotated[_Fraction | None, Option(_AWP, Panel.OPTIMISATION, metavar="GAMMA")] = None
-    target: Annotated[str | None, Option(_TARGET, Panel.WHAT)] = None
-    on_overfitting: Annotated[OnOverfitting, Option(_ON_OVERFITTING, Panel.OPTIMISATION, ("--on-co",))] = "continue"
-    select: Annotated[Select, Option(_SELECT, Panel.EVALUATION)] = "last"
-    select_on: Annotated[str, BeforeValidator(parse_selection), Option(_SELECT_ON, Panel.EVALUATION)] = (
+    peak: Annotated[Share | None, Option(_PEAK, Section.OPTIMISATION, cli_type=str, toml_type=str | float)] = None
+    momentum: Annotated[float, Field(ge=0, lt=1), Option("SGD momentum.", Section.OPTIMISATION)]
+    weight_decay: Annotated[float, Field(ge=0), Option("SGD weight decay.", Section.OPTIMISATION)]
+    label_smoothing: Annotated[_Fraction | None, Option(_SMOOTHING, Section.OPTIMISATION, metavar="P")] = None
+    ema: Annotated[_Fraction | None, Option(_EMA, Section.OPTIMISATION, metavar="T")] = None
+    swa: Annotated[_Start | None, Option(_SWA, Section.OPTIMISATION, metavar="START")] = None
+    awp: Annotated[_Fraction | None, Option(_AWP, Section.OPTIMISATION, metavar="GAMMA")] = None
+    target: Annotated[str | None, Option(_TARGET, Section.WHAT)] = None
+    on_overfitting: Annotated[OnOverfitting, Option(_ON_OVERFITTING, Section.OPTIMISATION, ("--on-co",))] = "continue"
+    select: Annotated[Select, Option(_SELECT, Section.EVALUATION)] = "last"
+    select_on: Annotated[str, BeforeValidator(parse_selection), Option(_SELECT_ON, Section.EVALUATION)] = (
         DEFAULT_SELECTION
     )
-    pad: Annotated[int, Field(ge=0, le=64), Option("Random crop: pixels of padding; 0 is none.", Panel.DATA)]
-    flip: Annotated[bool, Option("Random horizontal flip.", Panel.DATA, ("--flip/--no-flip",))]
-    limit_train: Annotated[_Count | None, Option("Train on N images only; labelled subset.", Panel.DATA)] = None
-    engine: Annotated[Engine, Option(_ENGINE, Panel.ENGINE)] = "reference"
-    precision: Annotated[Precision, Option(_PRECISION, Panel.ENGINE)]
-    without: Annotated[tuple[Toggle, ...], Option(_WITHOUT, Panel.ENGINE, text=list[str], toml=list[Toggle])] = ()
-    compile: Annotated[bool, Option("torch.compile in the fast engine.", Panel.ENGINE, ("--compile",))] = False
+    pad: Annotated[int, Field(ge=0, le=64), Option("Random crop: pixels of padding; 0 is none.", Section.DATA)]
+    flip: Annotated[bool, Option("Random horizontal flip.", Section.DATA, ("--flip/--no-flip",))]
+    limit_train: Annotated[_Count | None, Option("Train on N images only; labelled subset.", Section.DATA)] = None
+    engine: Annotated[Engine, Option(_ENGINE, Section.ENGINE)] = "reference"
+    precision: Annotated[Precision, Option(_PRECISION, Section.ENGINE)]
+    without: Annotated[
+        tuple[EnginePart, ...], Option(_WITHOUT, Section.ENGINE, cli_type=list[str], toml_type=list[EnginePart])
+    ] = ()
+    compile: Annotated[
+        bool, Option("torch.compile in the fast engine.", Section.ENGINE, ("--compile/--no-compile",))
+    ] = False
     method_source: str | None = None  # sha256 of a user's own method file: edited, it is another run
 
     @field_validator("select_on")
@@ -139,7 +145,7 @@ class TrainSpec(_Part):
 
     @field_validator("without")
     @classmethod
-    def _in_order(cls, value: tuple[Toggle, ...]) -> tuple[Toggle, ...]:
+    def _in_order(cls, value: tuple[EnginePart, ...]) -> tuple[EnginePart, ...]:
         return tuple(sorted(set(value)))
 
     @model_validator(mode="after")
@@ -164,7 +170,7 @@ class TrainSpec(_Part):
         return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
 
     @property
-    def rate_shape(self) -> str:
+    def schedule_text(self) -> str:
         """The schedule as people write it: "cyclic", "piecewise at 1/2, 3/4"."""
         if self.schedule == "piecewise":
             return f"piecewise at {', '.join(self.milestones)}"
@@ -176,8 +182,8 @@ class EvalSpec(_Part):
 
     evaluations: dict[str, Annotated[int, Field(gt=0)] | None]  # name -> test images; None is all of them
     precision: dict[str, Annotated[float, Field(gt=0, lt=50)]] = Field(default_factory=dict)  # half-width, in points
-    batch_size: Annotated[_Count, Option("Images at a time in evaluation. \\[default: 250]", Panel.EVALUATION)] = 250
-    engine: Annotated[EvalEngine, Option(_EVAL_ENGINE, Panel.EVALUATION)] = "exact"
+    batch_size: Annotated[_Count, Option("Images at a time in evaluation. \\[default: 250]", Section.EVALUATION)] = 250
+    engine: Annotated[EvalEngine, Option(_EVAL_ENGINE, Section.EVALUATION)] = "exact"
 
     @field_validator("evaluations")
     @classmethod
@@ -202,13 +208,13 @@ class RunSpec(_Part):
     """
 
     method: str = Field(min_length=1)  # "external": trained elsewhere
-    dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Panel.WHAT, ("--dataset", "-d"))]
-    model: Annotated[str, Field(min_length=1), Option(_MODEL, Panel.WHAT)]
-    norm: Annotated[Norm, Option("linf or l2.", Panel.WHAT)]
-    eps: Annotated[str, BeforeValidator(parse_eps), Option(_EPS, Panel.WHAT, toml=str | float)]
+    dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Section.WHAT, ("--dataset", "-d"))]
+    model: Annotated[str, Field(min_length=1), Option(_MODEL, Section.WHAT)]
+    norm: Annotated[Norm, Option("linf or l2.", Section.WHAT)]
+    eps: Annotated[str, BeforeValidator(parse_eps), Option(_EPS, Section.WHAT, toml_type=str | float)]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
     device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
-    threads: Annotated[_Count | None, Option("CPU threads.", Panel.ENGINE)]  # None leaves it to torch
+    threads: Annotated[_Count | None, Option("CPU threads.", Section.ENGINE)]  # None leaves it to torch
     train: TrainSpec | None  # None: trained elsewhere
     eval: EvalSpec
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere
@@ -296,6 +302,7 @@ FIELDS: dict[str, FieldInfo] = {
 OPTIONS: dict[str, Option] = {
     name: one for name, field in FIELDS.items() for one in field.metadata if isinstance(one, Option)
 }  # likewise
+EVAL_OPTIONS = tuple(name for name in OPTIONS if PLACES[name][0] != "train")  # of weights from elsewhere too
 
 
 def nested(given: dict[str, Any]) -> dict[str, Any]:
@@ -324,19 +331,27 @@ def short_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", last)[:48].strip("-.") or "unnamed"
 
 
+class SettingError(UsageError):
+    """A value that cannot be right; `field` is the flat name of the field at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def build_spec(**fields: Any) -> RunSpec:
     """Return the validated spec.
 
     Raises:
-        UsageError: one line that names the flag of the first field at fault and why.
+        SettingError: one line that names the flag of the first field at fault and why.
     """
     try:
         return RunSpec(**fields)
     except ValidationError as error:
-        raise UsageError(_problem_with_flag(error)) from None
+        raise _setting_error(error) from None
 
 
-def _problem_with_flag(error: ValidationError) -> str:
+def _setting_error(error: ValidationError) -> SettingError:
     """Return the first problem as whoever typed a command line would put it."""
     problem = error.errors()[0]
     context = problem.get("ctx", {})
@@ -347,8 +362,8 @@ def _problem_with_flag(error: ValidationError) -> str:
     part, *rest = map(str, problem["loc"] or ("",))
     name = _flat_name(part, rest[0]) if part in ("train", "eval") and rest else part
     if name not in FIELDS or wanted is None:
-        return first_problem(error)
-    return f"{flag_of(name)} {wanted}, not {_shown(problem['input'])}"
+        return SettingError(first_problem(error), name)
+    return SettingError(f"{flag_of(name)} {wanted}, not {_shown(problem['input'])}", name)
 
 
 def flag_of(name: str) -> str:

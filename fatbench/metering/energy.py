@@ -66,7 +66,7 @@ class EnergyMeter:
         self._settle()
         return max(self._joules, 0.0) if self._known else None
 
-    def carry(self, joules: float | None) -> None:
+    def resume_from(self, joules: float | None) -> None:
         """Add what an earlier process has used, or None where nobody knows that."""
         self._known &= joules is not None
         self._joules += joules or 0.0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fatbench.errors import UsageError
 from fatbench.methods._entry_points import installed_methods
 from fatbench.methods._hyper import Value
-from fatbench.methods._source import Description, read
+from fatbench.methods._source import Description, check_compatible, read
 from fatbench.user_code import run_file
 
 if TYPE_CHECKING:
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
     from fatbench.interface import Batch, Context, Losses
 
-__all__ = ["Description", "Method", "Value", "again", "built_in", "describe", "load", "names", "remarks"]
+__all__ = [
+    "Description",
+    "Method",
+    "Value",
+    "again",
+    "built_in",
+    "check_compatible",
+    "describe",
+    "load",
+    "names",
+    "warnings",
+]
 
 FOLDER = Path(__file__).parent
 Result = TypeVar("Result")

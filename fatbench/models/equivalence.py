@@ -16,7 +16,7 @@ _SLACK = {"fp32": 0.02, "bf16": 0.1}  # of the norm: what rounding may do, a ReL
 Answer = Callable[[Tensor], Tensor]  # (B, K) logits of (B, C, H, W) images in [0, 1]
 
 
-class Answers(NamedTuple):
+class Outputs(NamedTuple):
     """What a model makes of some images."""
 
     logits: Tensor  # (B, K), less their mean: what they have in common decides nothing
@@ -24,14 +24,14 @@ class Answers(NamedTuple):
     weight_gradients: Tensor  # flat; a single zero where no weights were asked for
 
 
-class Slack(NamedTuple):
+class Tolerance(NamedTuple):
     """How far answers may be from the truth, in units of its norm."""
 
     logits: float
     gradients: float
 
 
-def answers(model: Answer, x: Tensor, weights: Sequence[Tensor] = (), seed: int = _SEED) -> Answers:
+def answers(model: Answer, x: Tensor, weights: Sequence[Tensor] = (), seed: int = _SEED) -> Outputs:
     """Return what the model makes of the images x, and the gradients of `weights`; random generators stay as they are.
 
     Raises:
@@ -48,10 +48,10 @@ def answers(model: Answer, x: Tensor, weights: Sequence[Tensor] = (), seed: int 
         torch.zeros_like(like) if gradient is None else gradient
         for gradient, like in zip(gradients, [leaf, *weights], strict=True)
     ]
-    return Answers(logits.detach(), flat[0], torch.cat([logits.new_zeros(1), *(one.flatten() for one in flat[1:])]))
+    return Outputs(logits.detach(), flat[0], torch.cat([logits.new_zeros(1), *(one.flatten() for one in flat[1:])]))
 
 
-def difference(found: Answers, truth: Answers, slack: Slack, usual: Answers | None = None) -> str:
+def difference(found: Outputs, truth: Outputs, slack: Tolerance, usual: Outputs | None = None) -> str:
     """Return what of the answers found differs from the truth, "logits" or "gradients", or "".
 
     Args:
@@ -70,7 +70,7 @@ def difference(found: Answers, truth: Answers, slack: Slack, usual: Answers | No
     return ""
 
 
-def objection(classifier: Classifier, build: Callable[[Classifier], Answer], x: Tensor, *, training: bool) -> str:
+def mismatch(classifier: Classifier, build: Callable[[Classifier], Answer], x: Tensor, *, training: bool) -> str:
     """Return what speaks against computing `classifier` as `build` does, or "" where it gives the same.
 
     Logits and gradients of copies are compared, on the images x and in train or eval mode. In bf16 both are held
@@ -92,7 +92,7 @@ def objection(classifier: Classifier, build: Callable[[Classifier], Answer], x: 
         # Random numbers, as dropout's, are not drawn in the same order.
         random = training and not torch.equal(usual.logits, answers(plain, x, seed=_SEED + 1).logits)
         slack = _SLACK[classifier.precision]
-        worst = "" if random else difference(found, truth, Slack(slack, slack), usual)
+        worst = "" if random else difference(found, truth, Tolerance(slack, slack), usual)
     except Exception as error:  # the forward is a user's, and may do anything
         return one_line(f"{type(error).__name__}: {error}")
     finally:

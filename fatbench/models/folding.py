@@ -96,7 +96,8 @@ def layer_of(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Return whether a call of the module does more than its forward: the weight may not be what it seems."""
-    return bool(module._forward_pre_hooks or module._forward_hooks)
+    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(kinds)
 
 
 def _is_plain(module: nn.Module | None, kind: type[nn.Module]) -> bool:

@@ -84,7 +84,7 @@ class Record(Part):
         return SCHEMA
 
     @property
-    def finished(self) -> bool:
+    def is_result(self) -> bool:
         """Whether this is a result: it ran to its end, or diverged, which is a result too."""
         return self.status in ("finished", "diverged")
 

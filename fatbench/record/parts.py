@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fatbench.config.spec import Hyper
 
+OVERFITTING = "catastrophic-overfitting"  # a kind of event
 LARGEST = 2**63 - 1  # what a table's 64-bit column holds
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]

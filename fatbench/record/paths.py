@@ -55,4 +55,18 @@ def pending_replacement(folder: Path, run_id: str) -> Record | None:
         found = load(replacement_path(folder, run_id))
     except UsageError:
         return None
-    return found if found.finished and found.id == run_id else None
+    return found if found.is_result and found.id == run_id else None
+
+
+def replaces_result(folder: Path, run_id: str) -> bool:
+    """Whether a run that begins now, or is under way, is to replace a result."""
+    path = record_path(folder, run_id)
+    try:
+        return path_exists(path) and load(path).is_result
+    except UsageError:
+        return False  # not a record: nothing is lost by replacing it
+
+
+def record_in_progress(folder: Path, run_id: str) -> Path:
+    """Where the record of a run grows that begins now, or is under way."""
+    return (replacement_path if replaces_result(folder, run_id) else record_path)(folder, run_id)

@@ -72,7 +72,7 @@ def aggregate(label: str, configuration: Configuration, runs: Sequence[Run]) -> 
     Where no run finished, the scores are those of diverged runs, if they were evaluated: they are results too.
     """
     records = [run.record for run in runs]
-    finished = [run.record for run in runs if run.valid]
+    finished = [run.record for run in runs if run.finished]
     scored = finished or [record for record in records if record.status == "diverged"]
     found = dict.fromkeys(name for record in scored for name in record.scores)
     method, model = names(configuration)

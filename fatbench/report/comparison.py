@@ -107,7 +107,7 @@ def _recency(run: Run) -> tuple[object, ...]:
     """Order records of one run: results last, then the newest, then anything that does not hang on the files' order."""
     record = run.record
     content = (record.id, record.status, record.timing.train, record.scores, record.events, record.environment)
-    return record.finished, record.created, repr(content), str(run.path)
+    return record.is_result, record.created, repr(content), str(run.path)
 
 
 def _duplicates(members: Sequence[Run], kept: Sequence[Sequence[Run]]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fatbench.config.option import Panel
+from fatbench.config.option import Section
 from fatbench.config.spec import FIELDS, OPTIONS, short_name
 from fatbench.record import Record
 from fatbench.report.formats import plain
@@ -14,7 +14,7 @@ Configuration = dict[str, Value]  # flat: "lr", "hyper.beta", "evaluations.pgd-2
 _IN_SETTING = {"dataset", "norm", "eps", "epochs", "train_seconds", "limit_train", "batch_size", "precision", "engine"}
 _IN_SETTING |= {"device", "threads"}  # of the group; as all but the seed
 _NOT_HERE = _IN_SETTING | {"seed", "method_source"}  # "source", the method's as it was run, says the latter
-_OF_THE_TRAINER = {name for name, one in OPTIONS.items() if one.panel in (Panel.OPTIMISATION, Panel.DATA)}
+_OF_THE_TRAINER = {name for name, one in OPTIONS.items() if one.panel in (Section.OPTIMISATION, Section.DATA)}
 _OF_THE_TRAINER -= {*_IN_SETTING, "on_overfitting"}
 _ADD_ONS = tuple(name for name in FIELDS if name in _OF_THE_TRAINER - {"peak"} and FIELDS[name].default is None)
 _HASHES = {"source", "model_source", "checkpoint"}

@@ -87,7 +87,7 @@ def _evidence(rows: Sequence[Row], evaluation: str) -> tuple[Outcomes | None, li
 
 
 def _valid(row: Row, evaluation: str) -> list[Run]:
-    return [run for run in row.runs if run.valid and evaluation in run.record.scores]
+    return [run for run in row.runs if run.finished and evaluation in run.record.scores]
 
 
 def _pair(
@@ -179,7 +179,7 @@ def _best(rows: Sequence[Row], evaluation: str) -> Row | None:
         return None
     if len(ranked) < 2 or ranked[0].findings or sum(len(row.runs) for row in ranked) > _MOST_RUNS:
         return None
-    if not all(has_samples(run) for row in ranked for run in row.runs if run.valid):
+    if not all(has_samples(run) for row in ranked for run in row.runs if run.finished):
         return None
     first = ranked[0]
     if not all(pair.distinguishable for pair in pairs_of(ranked[:2], evaluation, ranked)):

@@ -119,7 +119,7 @@ def _lost(before: Row, after: Row, metric: str) -> str:
 
 def _counting(row: Row, metric: str) -> set[int]:
     """The seeds that the mean is over."""
-    valid = [run.record for run in row.runs if run.valid]
+    valid = [run.record for run in row.runs if run.finished]
     return {record.spec.seed for record in valid if metric == TIME or metric in record.scores}
 
 

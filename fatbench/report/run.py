@@ -32,7 +32,7 @@ class Run(NamedTuple):
         return self.record.status if is_held(run_of_path(self.path)[0], self.record.id) else STOPPED
 
     @property
-    def valid(self) -> bool:
+    def finished(self) -> bool:
         """Whether it ran to its end: only such runs are averaged, and only such runs are put to a test."""
         return self.record.status == "finished"
 
@@ -62,6 +62,7 @@ def load_runs(names: Sequence[str], unreadable: Callable[[UsageError], None]) ->
     paths = _paths(names)
     # Thousands of records are millions of objects, all of which stay: going through them again and again would take
     # the collector longer than it takes to read them.
+    collecting = gc.isenabled()
     gc.disable()
     try:
         for path in paths:
@@ -70,8 +71,8 @@ def load_runs(names: Sequence[str], unreadable: Callable[[UsageError], None]) ->
             except UsageError as error:
                 errors.append(error)
     finally:
-        gc.freeze()
-        gc.enable()
+        if collecting:
+            gc.enable()
     if errors and not runs:
         rest = f"; nor can the {len(errors) - 1} others" if len(errors) > 1 else ""
         raise UsageError(f"{errors[0]}{rest}")

@@ -3,11 +3,10 @@
 from typing import Literal, NamedTuple
 
 from fatbench.record import Record
-from fatbench.record.parts import Event
+from fatbench.record.parts import OVERFITTING, Event
 from fatbench.report.formats import plain
 
 NOISY = "noisy"  # among a run's events: its time is not to be relied on
-_OVERFITTING = "catastrophic-overfitting"
 
 
 class Reason(NamedTuple):
@@ -21,7 +20,7 @@ class Reason(NamedTuple):
 def reasons_to_distrust(record: Record) -> list[Reason]:
     """Return the reasons not to rely on the record's scores; none for most."""
     found = [Reason("status", "diverged", "the training diverged")] if record.status == "diverged" else []
-    found += [_of_event(event) for event in record.events if event.kind == _OVERFITTING and _is_scored(event, record)]
+    found += [_of_event(event) for event in record.events if event.kind == OVERFITTING and _is_scored(event, record)]
     if record.diagnostics is None:
         return found
     for finding in record.diagnostics.findings:

@@ -65,25 +65,25 @@ class _StartingPoint(NamedTuple):
     """Where a run begins: with the evaluation of what is trained, with a state, or at the very beginning."""
 
     trained: RecordWriter | None
-    states: Iterable[Checkpoint]  # the newest first; none: at the beginning
-    idle_steps: int  # of a checkpoint that is there, and is not resumed
+    checkpoints: Iterable[Checkpoint] | None  # the newest first; None: at the beginning
+    stored_steps: int  # of a checkpoint that is there, and is not resumed
 
 
 def _run(context: RunContext, options: RunOptions, observer: Observer, cancel: CancelToken) -> Record:
     check_places(context.spec, options.output)
-    trained, states, idle_steps = _starting_point(context, options, observer)
+    trained, checkpoints, stored_steps = _starting_point(context, options, observer)
     writer = trained or begin_run(context, options.output)
     with failures_recorded(writer):
-        checkpointer = Checkpointer(writer, options.checkpoint_every, cancel, idle_steps)
+        checkpointer = Checkpointer(writer, options.checkpoint_every, cancel, stored_steps)
         for finding in check_contract(context):  # before hours of training, not after
             observer.warning(f"{finding.code}: {finding.detail}")
         if trained is not None:
-            observer.resumed(writer.record)
+            observer.already_trained(writer.record)
         else:
-            if not (states or idle_steps):
+            if checkpoints is None and not stored_steps:
                 checkpointer.discard()  # what is there cannot be used
             with training_memory_explained(context.spec, context):
-                train_model(context, writer, observer, checkpointer, states, options.require)
+                train_model(context, writer, observer, checkpointer, checkpoints or (), options.require)
         healthy = writer.record.budget.stopped_by != "diverged"
         if healthy:
             with evaluation_memory_explained(context.spec):
@@ -98,23 +98,23 @@ def _run(context: RunContext, options: RunOptions, observer: Observer, cancel: C
 def _starting_point(context: RunContext, options: RunOptions, observer: Observer) -> _StartingPoint:
     """Look where the run may begin, and say so if it could begin elsewhere than one would think."""
     if options.force and not options.resume:
-        return _StartingPoint(None, (), 0)
+        return _StartingPoint(None, None, 0)
     trained, damage = load_trained(context, options.output, force=options.force, require=options.require)
     if trained is not None:
-        return _StartingPoint(trained, (), 0)
+        return _StartingPoint(trained, None, 0)
     if damage:
         observer.warning(f"{damage}: it is trained again")
-    states = usable_checkpoints(context, options.output, observer, wanted=options.resume and not damage)
-    newest = next(states, None)
+    usable = usable_checkpoints(context, options.output, observer, wanted=options.resume and not damage)
+    newest = next(usable, None)
     if newest is None:
         if options.resume:
             find_similar_run(context.spec, options.output, observer)
             observer.warning("no checkpoint to resume from: starts at the beginning")
-        return _StartingPoint(None, (), 0)
+        return _StartingPoint(None, None, 0)
     if options.resume or damage:
-        return _StartingPoint(None, chain([newest], states), 0)
+        return _StartingPoint(None, chain([newest], usable), 0)
     observer.warning(f"starts from scratch; --resume would resume at step {newest.steps} of an earlier process")
-    return _StartingPoint(None, (), newest.steps)
+    return _StartingPoint(None, None, newest.steps)
 
 
 def _calibrate(context: RunContext, writer: RecordWriter, observer: Observer, seconds: float) -> None:

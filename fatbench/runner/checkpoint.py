@@ -20,9 +20,9 @@ from fatbench.record import Record
 from fatbench.record.parts import Count, Part, Seconds
 from fatbench.record.paths import CHECKPOINT, PREVIOUS_CHECKPOINT
 from fatbench.runner.cost import CostState
-from fatbench.runner.model_selection import Weights
-from fatbench.training.checkpoint import tensors_in
+from fatbench.runner.model_selection import StateDict
 from fatbench.training.state import steps_of
+from fatbench.training.weights_file import tensors_in
 
 _TRAINING, _KEPT = "training ", "kept "
 _SEAL = b'"sha256":"'  # in the header; a quotation mark inside a value would be escaped
@@ -36,7 +36,7 @@ class CheckpointInfo(Part):
     record: Record  # as it stood: spec, sources, data, machine and history
     seconds: dict[str, Annotated[float, Field(ge=0, le=1e10)]]  # by phase; centuries
     kept_step: Count | None  # of the probe that saw the kept weights
-    entries: CostState
+    cost: CostState = Field(alias="entries")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Checkpoint:
 
     facts: CheckpointInfo
     training: dict[str, Tensor]  # see `fatbench.training.state`
-    kept: Weights  # that the run may go back to; none where `facts.kept_step` is None
+    kept: StateDict  # that the run may go back to; none where `facts.kept_step` is None
     file: Path | None = None  # that it was read from
 
     @property

@@ -19,7 +19,7 @@ from fatbench.training.state import training_state
 
 
 @dataclass(frozen=True)
-class TrainingSnapshot:
+class CheckpointSource:
     """What a checkpoint is taken of: a training and its callbacks."""
 
     context: RunContext
@@ -48,11 +48,11 @@ class Checkpointer:
         self._checkpoint_every = checkpoint_every
         self.cancel = cancel
         self._stored_steps = stored_steps
-        self._snapshot: TrainingSnapshot | None = None
+        self._snapshot: CheckpointSource | None = None
         self._files = [writer.artefact(name) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)]
 
     @contextmanager
-    def following(self, snapshot: TrainingSnapshot) -> Iterator[None]:
+    def following(self, snapshot: CheckpointSource) -> Iterator[None]:
         """Inside, checkpoints are of this; the interval to the first starts now.
 
         Afterwards nothing here holds it: where memory ended, its memory is needed.
@@ -99,16 +99,16 @@ class Checkpointer:
         for file in self._files:
             file.unlink(missing_ok=True)
 
-    def _note_when(self, snapshot: TrainingSnapshot) -> None:
+    def _note_when(self, snapshot: CheckpointSource) -> None:
         self._saved_at, self._saved_epoch = time.monotonic(), snapshot.epoch
 
-    def _is_due(self, snapshot: TrainingSnapshot) -> bool:
+    def _is_due(self, snapshot: CheckpointSource) -> bool:
         epochs, seconds = self._checkpoint_every
         if seconds is not None:
             return time.monotonic() - self._saved_at >= seconds
         return epochs is not None and snapshot.epoch - self._saved_epoch >= epochs
 
-    def _save(self, snapshot: TrainingSnapshot) -> None:
+    def _save(self, snapshot: CheckpointSource) -> None:
         training = snapshot.training
         if training.steps < self._stored_steps:
             return
@@ -119,7 +119,7 @@ class Checkpointer:
                 record=self._writer.record,
                 seconds=clock.by_phase(),
                 kept_step=None if kept is None else kept[0].step,
-                entries=snapshot.cost_meter.entries(),
+                cost=snapshot.cost_meter.state(),
             )
             write_checkpoint(
                 Checkpoint(facts, training_state(training), {} if kept is None else kept[1]), self._files[0]

@@ -51,7 +51,7 @@ def finished_record(context: EvalContext, method_sha256: str, output: Path) -> R
         UsageError: there is a file in its place that is no record.
     """
     record = same_run(context, method_sha256, record_path(output, context.spec.id))
-    return record if record is not None and record.finished else None
+    return record if record is not None and record.is_result else None
 
 
 def same_run(context: EvalContext, method_sha256: str, path: Path, *, force: bool = False) -> Record | None:

@@ -39,15 +39,15 @@ class CostMeter:
         self._marks = [Mark(0, 0.0)]
         self._throttled: Event | None = None
 
-    def entries(self) -> CostState:
-        """What has been gathered so far; `carry` gives it to the account of a later process."""
+    def state(self) -> CostState:
+        """What has been gathered so far; `resume_from` gives it to the account of a later process."""
         return CostState(marks=list(self._marks), joules=self.energy.joules, throttled=self._throttled)
 
-    def carry(self, entries: CostState) -> None:
+    def resume_from(self, state: CostState) -> None:
         """Go on from what the account of an earlier process had gathered."""
-        self._marks = [Mark(*mark) for mark in entries.marks]
-        self._throttled = entries.throttled
-        self.energy.carry(entries.joules)
+        self._marks = [Mark(*mark) for mark in state.marks]
+        self._throttled = state.throttled
+        self.energy.resume_from(state.joules)
 
     def watch(self, status: TrainStatus) -> None:
         """Take note of where training stands and whether the device is slowed down."""

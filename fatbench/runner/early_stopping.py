@@ -4,10 +4,9 @@ from fractions import Fraction
 
 from fatbench.config.parsing import parse_target
 from fatbench.config.spec import RunSpec
-from fatbench.record.parts import Event, Probe, TargetInfo
+from fatbench.record.parts import OVERFITTING, Event, Probe, TargetInfo
 
 PROBES = ("clean", "fgsm", "pgd-10")  # on the validation images, every epoch, off the clock
-KIND = "catastrophic-overfitting"
 _WEAK, _STRONG = "fgsm", "pgd-10"  # of every probe
 _FALL = Fraction(15, 100)  # of the validation images, below the best so far
 _WIDER = Fraction(10, 100)  # likewise: so much more must PGD have fallen than FGSM
@@ -47,7 +46,7 @@ class OverfittingDetector:
         self.overfitted = False  # at the last probe
         self.events: list[Event] = []  # one for each time it began
 
-    def look(self, probe: Probe) -> bool:
+    def update(self, probe: Probe) -> bool:
         """Whether it is overfitted: PGD has fallen by more than 15 points, and FGSM has not.
 
         FGSM is compared with what it was when PGD was best. Both waver where the rate is high, so PGD must also have
@@ -67,7 +66,7 @@ class OverfittingDetector:
 def _event(probe: Probe, best: Fraction) -> Event:
     weak, strong = probe.scores[_WEAK], probe.scores[_STRONG]
     return Event(
-        kind=KIND,
+        kind=OVERFITTING,
         step=probe.step,
         epoch=probe.epoch,
         train_seconds=probe.train_seconds,

@@ -23,7 +23,7 @@ from fatbench.runner.observer import Observer
 from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.setup import EvalContext
 from fatbench.statistics import wilson
-from fatbench.training.checkpoint import load_weights
+from fatbench.training.weights_file import load_weights
 
 FIRST_BLOCK = 200  # images that a growing evaluation begins with by default
 _STATE = "evaluation"  # the folder in which evaluations that are not complete keep what they have found
@@ -63,7 +63,7 @@ def run_evaluations(
 
 
 def check_contract(context: EvalContext) -> list[Finding]:
-    """Return what the first batch of test images shows of the contract; the candidate stays as it was.
+    """Return what the first batch of test images shows of the contract; the model is left unchanged.
 
     Raises:
         InvalidRunError: no score would mean anything.
@@ -127,7 +127,7 @@ def score(context: EvalContext, writer: RecordWriter, observer: Observer, findin
         save_samples(results.samples(context), file)  # before the score, which is believed only beside them
         writer.keep("samples", file)
         scores = {**writer.record.scores, name: results.by_name[name].eval_result.score}
-        writer.note(scores=scores, diagnostics=Diagnostics(findings=results.findings))
+        writer.note(scores=scores, diagnostics=Diagnostics(findings=[*findings, *results.findings]))
 
     results = run_evaluations(context, observer, state, done, known)
     observer.stage("diagnosing")

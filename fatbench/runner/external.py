@@ -52,7 +52,7 @@ def evaluate(spec: RunSpec, checkpoint: Path, options: RunOptions, *, observer: 
         stopped = None if options.force else load_stopped(context, method.sha256, options.output)
         writer = stopped or begin_record(context, method, options.output)
         if stopped:
-            context.clock.carry(dict(stopped.record.timing))
+            context.clock.resume_from(dict(stopped.record.timing))
             budget = stopped.record.budget.model_copy(update={"stopped_by": None})
             writer.note(status="running", error=None, budget=budget)
         with failures_recorded(writer), evaluation_memory_explained(spec):

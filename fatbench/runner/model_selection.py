@@ -1,5 +1,7 @@
 """Model selection: which weights of a run are scored, the last, the best or the last healthy ones."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from fatbench.config.spec import RunSpec
@@ -7,7 +9,7 @@ from fatbench.errors import UsageError
 from fatbench.record.parts import Probe, Selection
 from fatbench.training.state import check_alike
 
-Weights = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 
 class ModelSelector:
@@ -19,11 +21,11 @@ class ModelSelector:
     def __init__(self, model: nn.Module, spec: RunSpec) -> None:
         self._model = model
         self._spec = spec
-        self._kept: tuple[Probe, Weights] | None = None
+        self._kept: tuple[Probe, StateDict] | None = None
         self._last: Probe | None = None
         self._last_healthy = True
 
-    def look(self, probe: Probe, *, overfitted: bool) -> None:
+    def update(self, probe: Probe, *, overfitted: bool) -> None:
         """Take note of a probe, and of the weights if they may be wanted."""
         self._last, self._last_healthy = probe, not overfitted
         if self._spec.training.select == "best":
@@ -34,11 +36,11 @@ class ModelSelector:
             self._kept = probe, weights_of(self._model)
 
     @property
-    def kept(self) -> tuple[Probe, Weights] | None:
+    def kept(self) -> tuple[Probe, StateDict] | None:
         """The weights that may be gone back to, and the probe that saw them."""
         return self._kept
 
-    def check(self, kept: Weights) -> None:
+    def check(self, kept: StateDict) -> None:
         """Check that these could be weights of the model.
 
         Raises:
@@ -49,11 +51,11 @@ class ModelSelector:
         except ValueError as error:
             raise UsageError(f"what it keeps are weights of another model ({error})") from None
 
-    def carry(self, last: Probe | None, kept: tuple[Probe, Weights] | None, *, overfitted: bool) -> None:
+    def resume_from(self, last: Probe | None, kept: tuple[Probe, StateDict] | None, *, overfitted: bool) -> None:
         """Go on from what an earlier process kept; its last probe saw an overfitted model or not."""
         self._last, self._kept, self._last_healthy = last, kept, not overfitted
 
-    def choose(self) -> tuple[Selection, Weights] | None:
+    def choose(self) -> tuple[Selection, StateDict] | None:
         """Which weights are to be scored, and they; None for the last ones, which the model has."""
         if self._kept is None or self._last is None or self._kept[0].step == self._last.step:
             return None
@@ -61,8 +63,8 @@ class ModelSelector:
         best = self._spec.training.select == "best"
         if not best and self._last_healthy:
             return None
-        policy, on = ("best", self._spec.training.select_on) if best else ("restored", None)
-        return _selection(policy, on, probe), weights
+        on = self._spec.training.select_on if best else None
+        return _selection("best" if best else "restored", on, probe), weights
 
     def last(self) -> Selection | None:
         """What there is to say of the last weights, if they are scored."""
@@ -75,14 +77,14 @@ class ModelSelector:
         return probe.scores[self._spec.training.select_on].accuracy
 
 
-def weights_of(model: nn.Module) -> Weights:
+def weights_of(model: nn.Module) -> StateDict:
     """A copy, in main memory, of the model's parameters and buffers by name."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
-def _selection(policy: str, on: str | None, probe: Probe) -> Selection:
+def _selection(policy: Literal["last", "best", "restored"], on: str | None, probe: Probe) -> Selection:
     return Selection(
-        policy=policy,  # type: ignore[arg-type]
+        policy=policy,
         on=on,
         epoch=probe.epoch,
         step=probe.step,

@@ -18,7 +18,7 @@ class Observer:
     def reused(self, record: Record) -> None:
         """An identical finished run was found: there is nothing to do."""
 
-    def resumed(self, record: Record) -> None:
+    def already_trained(self, record: Record) -> None:
         """An identical run was found that was stopped after its training: it is scored to the end."""
 
     def training(self, status: TrainStatus, images_per_second: float) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fatbench.environment import describe_environment
-from fatbench.errors import FatbenchError, UsageError, one_line
+from fatbench.errors import FatbenchError, one_line
 from fatbench.io.atomic import make_folder
-from fatbench.io.safe_read import path_exists
-from fatbench.record import Record, Status, load, save
+from fatbench.record import Record, Status, save
 from fatbench.record.parts import Budget, MethodInfo, Timing
-from fatbench.record.paths import artefact, record_path, replacement_path
+from fatbench.record.paths import artefact, record_in_progress, replaces_result
 from fatbench.runner.checkpoint import Checkpoint
 from fatbench.runner.claim import install_replacement
 from fatbench.runner.setup import EvalContext, RunContext, data_info
@@ -69,7 +68,7 @@ class RecordWriter:
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
         """Continue the record of a checkpoint, on disk too, and its clock."""
-        self._clock.carry(checkpoint.facts.seconds)
+        self._clock.resume_from(checkpoint.facts.seconds)
         engine, self.record = self.record.engine, checkpoint.facts.record
         self.note(status="running", error=None, engine=engine, artefacts={}, digests={})
 
@@ -85,23 +84,9 @@ class RecordWriter:
         if budget.stopped_by is None and status != "finished":  # what was trained elsewhere had no budget here
             budget = budget.model_copy(update={"stopped_by": status})
         self.note(status=status, error=error, budget=budget)
-        if self.replacing and self.record.finished:
+        if self.replacing and self.record.is_result:
             self._complete = True
             self.record = install_replacement(self.folder, self.record.id) or self.record
-
-
-def replaces_result(folder: Path, run_id: str) -> bool:
-    """Whether a run that begins now, or is under way, is to replace a result."""
-    path = record_path(folder, run_id)
-    try:
-        return path_exists(path) and load(path).finished
-    except UsageError:
-        return False  # not a record: nothing is lost by replacing it
-
-
-def record_in_progress(folder: Path, run_id: str) -> Path:
-    """Where the record of a run grows that begins now, or is under way."""
-    return (replacement_path if replaces_result(folder, run_id) else record_path)(folder, run_id)
 
 
 def begin_run(context: RunContext, folder: Path) -> RecordWriter:

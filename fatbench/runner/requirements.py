@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from fatbench import methods
-from fatbench.config.spec import RunSpec, Toggle
+from fatbench.config.spec import EnginePart, RunSpec
 from fatbench.errors import ResourceError, UsageError
 from fatbench.record.parts import EngineInfo
 
 _NEED_GPU = ("graph", "cudnn-benchmark", "pad-stem")
 
 
-def check_requirable(spec: RunSpec, require: Sequence[Toggle]) -> None:
+def check_requirable(spec: RunSpec, require: Sequence[EnginePart]) -> None:
     """Return if the parts `require` can be in force at all, as far as the spec tells.
 
     Raises:
@@ -25,7 +25,7 @@ def check_requirable(spec: RunSpec, require: Sequence[Toggle]) -> None:
             raise ResourceError(f"--require {part}: {'CUDA graphs need' if part == 'graph' else 'it needs'} a GPU")
 
 
-def _obstacle(spec: RunSpec, part: Toggle) -> str:
+def _obstacle(spec: RunSpec, part: EnginePart) -> str:
     """Return what in the spec rules the part out, or ""."""
     if part in spec.training.without:
         return f"--without {part} contradicts it"
@@ -41,7 +41,7 @@ def _obstacle(spec: RunSpec, part: Toggle) -> str:
     return why_not and f"{spec.method} cannot be captured: {why_not}"
 
 
-def check_required(engine: EngineInfo | None, require: Sequence[Toggle]) -> None:
+def check_required(engine: EngineInfo | None, require: Sequence[EnginePart]) -> None:
     """Return if all the parts `require` are in force.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fatbench.config.spec import FIELDS, RunSpec, Toggle
+from fatbench.config.spec import FIELDS, EnginePart, RunSpec
 from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.io.lock import locked
@@ -15,17 +15,19 @@ from fatbench.record.paths import (
     PREVIOUS_CHECKPOINT,
     WEIGHTS,
     artefact,
+    record_in_progress,
     record_path,
     replacement_path,
+    replaces_result,
 )
 from fatbench.runner.checkpoint import Checkpoint, read_checkpoint
 from fatbench.runner.claim import same_run
 from fatbench.runner.model_selection import weights_of
 from fatbench.runner.observer import Observer
-from fatbench.runner.record_writer import RecordWriter, record_in_progress, replaces_result
+from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import EvalContext, RunContext
-from fatbench.training.checkpoint import load_weights
+from fatbench.training.weights_file import load_weights
 
 _FILES = {"last-weights": LAST_WEIGHTS, "weights": WEIGHTS}
 _ANEW = "`fatbench run ...` without --resume starts from scratch"
@@ -35,7 +37,7 @@ _MISTAKABLE = {"epochs", "train_seconds", "evaluations", "eval_precision", "eval
 
 
 def load_trained(
-    context: RunContext, output: Path, *, force: bool = False, require: Sequence[Toggle] = ()
+    context: RunContext, output: Path, *, force: bool = False, require: Sequence[EnginePart] = ()
 ) -> tuple[RecordWriter | None, str]:
     """Return the writer of an identical run that was stopped after its training, its weights in the model.
 
@@ -59,7 +61,7 @@ def load_trained(
     except UsageError as error:
         context.model.load_state_dict(before)
         return None, str(error)
-    context.clock.carry(dict(writer.record.timing))
+    context.clock.resume_from(dict(writer.record.timing))
     writer.note(status="running", error=None)
     return writer, ""
 
@@ -72,7 +74,7 @@ def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, forc
     """
     path = record_in_progress(output, context.spec.id)
     record = same_run(context, method_sha256, path, force=force)
-    if record is None or record.finished or record.environment is None or record.spec != context.spec:
+    if record is None or record.is_result or record.environment is None or record.spec != context.spec:
         return None  # the last: it was edited
     here = describe_environment(context.device)
     same = (record.environment.device, record.environment.torch) == (here.device, here.torch)

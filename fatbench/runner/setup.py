@@ -18,8 +18,7 @@ from fatbench.errors import UsageError
 from fatbench.evaluation.eval_mode import seed_everything
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.interface import Context
-from fatbench.methods import Method
-from fatbench.methods._source import check_compatible
+from fatbench.methods import Method, check_compatible
 from fatbench.models.classifier import Classifier
 from fatbench.ops import smoothing_leaving
 from fatbench.record.parts import DataInfo
@@ -108,7 +107,7 @@ class RunContext(EvalContext):
                 channels = fastest_stem(stem, (train.batch_size, *self.dataset.shape), dtype, self.device)
         model = FastModel(self.model, train.without, compiled=train.compile, stem_channels=channels)
         if self.method.description.touches_data:
-            model.refuse("the method uses .data, by which weights change unseen", "shadow", "fold")
+            model.disable("the method uses .data, by which weights change unseen", "shadow", "fold")
         return model
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from fatbench.config.spec import RunSpec, Toggle
+from fatbench.config.spec import EnginePart, RunSpec
 from fatbench.evaluation.eval_mode import isolated_rng
 from fatbench.runner.memory import training_memory_explained
 from fatbench.runner.requirements import check_requirable, check_required
@@ -114,7 +114,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def contend(
-    spec: RunSpec, *, data_dir: Path | None = None, download: bool = False, require: Sequence[Toggle] = ()
+    spec: RunSpec, *, data_dir: Path | None = None, download: bool = False, require: Sequence[EnginePart] = ()
 ) -> Contender:
     """Return the training of `spec`, its passes counted and its engine prepared, but cold.
 
@@ -145,7 +145,7 @@ def time_methods(
     runs: int = 5,
     batches: int | None = None,
     interleave: bool = True,
-    require: Sequence[Toggle] = (),
+    require: Sequence[EnginePart] = (),
     watch: Callable[[str], None] = lambda _: None,
 ) -> list[StepTime]:
     """Return how long an optimiser step of every spec takes, in their order. Nothing is recorded or evaluated.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fatbench.cancellation import Interrupted
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 from fatbench.environment import PeakMemory, reset_peak_memory
 from fatbench.errors import ResourceError, UsageError
 from fatbench.evaluation.eval_mode import isolated_rng
@@ -16,20 +16,20 @@ from fatbench.metering.flops import counted_flops
 from fatbench.record.parts import Event, Probe, Score
 from fatbench.record.paths import LAST_WEIGHTS, WEIGHTS
 from fatbench.runner.checkpoint import Checkpoint
-from fatbench.runner.checkpointing import Checkpointer, TrainingSnapshot
+from fatbench.runner.checkpointing import Checkpointer, CheckpointSource
 from fatbench.runner.cost import CostMeter
 from fatbench.runner.early_stopping import EarlyStopping, OverfittingDetector
 from fatbench.runner.memory import evaluation_memory_explained, named_peaks
-from fatbench.runner.model_selection import ModelSelector, Weights, weights_of
+from fatbench.runner.model_selection import ModelSelector, StateDict, weights_of
 from fatbench.runner.observer import Observer
 from fatbench.runner.record_writer import RecordWriter
 from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import RunContext
-from fatbench.training.checkpoint import save_weights
-from fatbench.training.loop import Enough, StoppedBy, Training, TrainStatus
+from fatbench.training.loop import StoppedBy, StopReason, Training, TrainStatus
 from fatbench.training.passes import count_passes
 from fatbench.training.preparation import fast_kernels, prepare
 from fatbench.training.state import restore
+from fatbench.training.weights_file import save_weights
 
 _TRIFLE = 0.02  # of a budget of time
 
@@ -39,15 +39,15 @@ def train_model(
     writer: RecordWriter,
     observer: Observer,
     checkpointer: Checkpointer,
-    states: Iterable[Checkpoint] = (),
-    require: Sequence[Toggle] = (),
+    checkpoints: Iterable[Checkpoint] = (),
+    require: Sequence[EnginePart] = (),
 ) -> None:
     """Train, and save the weights that are to be scored; `writer.record.budget.stopped_by` says how it ended.
 
     A cancellation while these are saved is heeded once they are.
 
     Args:
-        states: it resumes from the first that fits; without one, it starts at the beginning.
+        checkpoints: it resumes from the first that fits; without one, it starts at the beginning.
 
     Raises:
         FatbenchError: it cannot be trained, or not as required.
@@ -57,11 +57,11 @@ def train_model(
     try:
         check_required(writer.record.engine, require)
     except ResourceError:
-        for checkpoint in states:  # what was trained before is not lost for that
+        for checkpoint in checkpoints:  # what was trained before is not lost for that
             writer.resume_from(checkpoint)
             break
         raise
-    for checkpoint in states:
+    for checkpoint in checkpoints:
         if _resume_training(training, callbacks, checkpoint, observer):
             checkpointer.resumed_from(checkpoint)
             writer.resume_from(checkpoint)
@@ -69,7 +69,7 @@ def train_model(
     observer.stage("training")
     with checkpointer.cancel.polling():
         with checkpointer.following(
-            TrainingSnapshot(context, training, callbacks.model_selector, callbacks.cost_meter)
+            CheckpointSource(context, training, callbacks.model_selector, callbacks.cost_meter)
         ):
             stopped_by = _train(context, training, callbacks, writer, observer, checkpointer)
         _conclude(context, training, writer, callbacks.model_selector, stopped_by)
@@ -88,7 +88,7 @@ class Callbacks:
     peak: PeakMemory
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Look at what `carry` relies on: a state may be anybody's.
+        """Look at what `resume_from` relies on: a state may be anybody's.
 
         Raises:
             UsageError: it is of another training.
@@ -96,21 +96,21 @@ class Callbacks:
         history = checkpoint.facts.record.history
         if any(not set(self.early_stopping.probes) <= probe.scores.keys() for probe in history):
             raise UsageError("it was not looked at as this one is")
-        if not checkpoint.facts.entries.possible:
+        if not checkpoint.facts.cost.possible:
             raise UsageError("no training takes its steps so")
         if checkpoint.kept:
             self.model_selector.check(checkpoint.kept)
 
-    def carry(self, checkpoint: Checkpoint) -> None:
+    def resume_from(self, checkpoint: Checkpoint) -> None:
         """Restore what those of an earlier process knew."""
         history = checkpoint.facts.record.history
         for probe in history:
-            self.overfitting_detector.look(probe)
+            self.overfitting_detector.update(probe)
         kept = next(((probe, checkpoint.kept) for probe in history if probe.step == checkpoint.facts.kept_step), None)
-        self.model_selector.carry(
+        self.model_selector.resume_from(
             history[-1] if history else None, kept, overfitted=self.overfitting_detector.overfitted
         )
-        self.cost_meter.carry(checkpoint.facts.entries)
+        self.cost_meter.resume_from(checkpoint.facts.cost)
 
 
 def _prepared(context: RunContext, writer: RecordWriter, observer: Observer) -> tuple[Training, Callbacks]:
@@ -158,7 +158,7 @@ def _resume_training(training: Training, callbacks: Callbacks, checkpoint: Check
     except UsageError as error:
         observer.warning(f"cannot resume from step {checkpoint.steps}: {error}")
         return False
-    callbacks.carry(checkpoint)
+    callbacks.resume_from(checkpoint)
     observer.warning(f"resumes at step {checkpoint.steps}, after {checkpoint.train_seconds:.1f} s of training")
     return True
 
@@ -178,12 +178,12 @@ def _train(
         cost_meter.watch(status)
         observer.training(status, status.steps * context.spec.training.batch_size / max(status.train_seconds, 1e-9))
 
-    def end_epoch(status: TrainStatus) -> Enough | None:
-        eval_mode = evaluation_memory_explained(context.spec)
-        with cost_meter.energy.paused(), peak.paused(), eval_mode, training.scored_weights():
+    def end_epoch(status: TrainStatus) -> StopReason | None:
+        oom_explained = evaluation_memory_explained(context.spec)
+        with cost_meter.energy.paused(), peak.paused(), oom_explained, training.scored_weights():
             probe = _probe(context, status, callbacks.early_stopping.probes)
-            overfitted = callbacks.overfitting_detector.look(probe)
-            callbacks.model_selector.look(probe, overfitted=overfitted)
+            overfitted = callbacks.overfitting_detector.update(probe)
+            callbacks.model_selector.update(probe, overfitted=overfitted)
         observer.probed(probe)
         writer.note_often(history=[*writer.record.history, probe], **cost_meter.effort(training))
         if overfitted and context.spec.training.on_overfitting != "continue":
@@ -210,7 +210,7 @@ def _keep_weights(context: RunContext, writer: RecordWriter, model_selector: Mod
     writer.note(selection=chosen[0] if chosen is not None else model_selector.last())
 
 
-def _save(context: RunContext, writer: RecordWriter, name: str, file: str, weights: Weights) -> None:
+def _save(context: RunContext, writer: RecordWriter, name: str, file: str, weights: StateDict) -> None:
     sha256 = save_weights(weights, writer.artefact(file), {"id": context.spec.id, "model": context.spec.model})
     writer.keep(name, writer.artefact(file), sha256)
 

@@ -36,8 +36,8 @@ def _own_line(error: BaseException, spec: RunSpec) -> str | None:
     """Return file:line of the innermost frame in a file that the user brought, or None if there is none."""
     model, _, _ = spec.model.rpartition(":")
     module = sys.modules.get(model)  # package.module:factory
-    installed_methods = [spec.method, model, str(getattr(module, "__file__", None) or "")]
-    own = {Path(name).resolve() for name in installed_methods if name.endswith(".py")}
+    names = [spec.method, model, str(getattr(module, "__file__", None) or "")]
+    own = {Path(name).resolve() for name in names if name.endswith(".py")}
     with suppress(FatbenchError):
         own |= {described.path.resolve() for described in [methods.describe(spec.method)] if described.package}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

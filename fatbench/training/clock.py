@@ -36,7 +36,7 @@ class Clock:
         self._charge()
         return dict(self._seconds)
 
-    def carry(self, seconds: Mapping[str, float]) -> None:
+    def resume_from(self, seconds: Mapping[str, float]) -> None:
         """Add what an earlier process has spent, by phase."""
         for name, value in seconds.items():
             self._seconds[name] = self._seconds.get(name, 0.0) + value

@@ -28,7 +28,7 @@ _RECENT = 5  # batches, by whose median the next one's time is judged
 _WATCH_SECONDS = 1.0  # between two looks at the loss, each of which makes the host wait for the device
 
 StoppedBy = Literal["epochs", "time", "target", "overfitting", "diverged"]
-Enough = Literal["target", "overfitting"]
+StopReason = Literal["target", "overfitting"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Training:
     def run(
         self,
         watch: Callable[[TrainStatus], None],
-        end_epoch: Callable[[TrainStatus], Enough | None],
+        end_epoch: Callable[[TrainStatus], StopReason | None],
         after_batch: Callable[[], None] = lambda: None,
     ) -> StoppedBy:
         """Train until the budget is spent, the end of an epoch was enough or the run has diverged, and return which.
@@ -97,7 +97,7 @@ class Training:
     def _run(
         self,
         watch: Callable[[TrainStatus], None],
-        end_epoch: Callable[[TrainStatus], Enough | None],
+        end_epoch: Callable[[TrainStatus], StopReason | None],
         after_batch: Callable[[], None],
     ) -> StoppedBy:
         watched = time.perf_counter()
@@ -117,7 +117,7 @@ class Training:
         return self.budget.kind
 
     def _look(
-        self, watch: Callable[[TrainStatus], None], end_epoch: Callable[[TrainStatus], Enough | None] | None
+        self, watch: Callable[[TrainStatus], None], end_epoch: Callable[[TrainStatus], StopReason | None] | None
     ) -> StoppedBy | None:
         """Tell those who watch where training stands, and return why it ends here, or None."""
         status = self.status()

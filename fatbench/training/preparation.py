@@ -8,14 +8,14 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from fatbench.config.spec import Toggle, TrainSpec
+from fatbench.config.spec import EnginePart, TrainSpec
 from fatbench.environment import PeakMemory, is_out_of_memory
 from fatbench.errors import InvalidRunError, one_line
 from fatbench.record.parts import EngineInfo
 from fatbench.training.clock import synchronize
 from fatbench.training.engine.capture import CannotCaptureError, CapturedBatch, undone
 from fatbench.training.engine.fast_model import FastModel
-from fatbench.training.engine.verification import objection_to_graph
+from fatbench.training.engine.verification import graph_mismatch
 from fatbench.training.loop import Training
 
 _TRIED = 2  # batches, captured and eager, before a graph is trusted ...
@@ -78,7 +78,7 @@ def _verified(training: Training, train: TrainSpec) -> str:
     assert training.captured is not None
     plans = [training.loader.plan(number) for number in range(min(_TRIED, len(training.loader)))]
     try:
-        objection = objection_to_graph(
+        mismatch = graph_mismatch(
             training.captured,
             training.work,
             plans,
@@ -90,10 +90,10 @@ def _verified(training: Training, train: TrainSpec) -> str:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        objection = "no memory is left to try it"
-    if objection:
+        mismatch = "no memory is left to try it"
+    if mismatch:
         training.captured = None
-    return objection
+    return mismatch
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _replaced(before: dict[str, Tensor], after: dict[str, Tensor]) -> str:
 
 def _in_force(training: Training, model: FastModel, train: TrainSpec) -> dict[str, bool]:
     on_gpu = training.ctx.step.device.type == "cuda"
-    wanted = {toggle: toggle not in train.without for toggle in get_args(Toggle)}
+    wanted = {toggle: toggle not in train.without for toggle in get_args(EnginePart)}
     return (
         wanted
         | model.in_force

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from fatbench.config.spec import Toggle, flattened
+from fatbench.config.spec import EnginePart, flattened
 from fatbench.record import load
 from tests.cli.conftest import TINY, Said
 
@@ -29,7 +29,7 @@ def test_a_run_says_how_it_was_executed(fatbench: Fatbench, tmp_path: object) ->
     assert (engine["name"], engine["precision"]) == ("fast", "bf16")
     on = {part for part, in_force in engine["in_force"].items() if in_force}
     assert on == {"channels-last", "shadow", "fused-sgd"}
-    assert set(engine["in_force"]) == {*get_args(Toggle), "compile"}
+    assert set(engine["in_force"]) == {*get_args(EnginePart), "compile"}
     assert engine["notes"] == {"graph": "CUDA graphs need a GPU"}
     assert (record["spec"]["train"]["engine"], record["spec"]["train"]["without"]) == ("fast", ["fold"])
 
@@ -60,7 +60,7 @@ def test_toggles_repeat_and_their_order_does_not_matter(fatbench: Fatbench) -> N
     assert without("shadow", "fold", "shadow") == without("fold", "shadow") == ["fold", "shadow"]
 
 
-@pytest.mark.parametrize("toggle", get_args(Toggle))
+@pytest.mark.parametrize("toggle", get_args(EnginePart))
 def test_every_toggle_is_known_to_the_help_and_taken(fatbench: Fatbench, toggle: str) -> None:
     assert toggle in " ".join(fatbench("run", "--help").out.replace("│", " ").split())
     assert resolved(fatbench(*RUN, "--without", toggle, "--device", "cpu", "--dry-run"))["without"] == [toggle]
@@ -142,7 +142,7 @@ def test_a_target_ends_a_run(fatbench: Fatbench, tmp_path: object) -> None:
             "--without and --compile are for --engine fast: the reference engine has neither",
         ),
         (("--engine", "slow"), "--engine must be one of 'reference' or 'fast', not 'slow'"),
-        (("--without", "folds"), ", ".join(f"'{toggle}'" for toggle in get_args(Toggle)[:-1])),
+        (("--without", "folds"), ", ".join(f"'{toggle}'" for toggle in get_args(EnginePart)[:-1])),
         (("--target", "pgd-10"), "a target looks like pgd-10>=0.45 or clean>=90%, not 'pgd-10'"),
         (("--target", "pgd-10>0.4"), "a target looks like pgd-10>=0.45 or clean>=90%, not 'pgd-10>0.4'"),
         (("--target", "pgd-10>=45"), "a target looks like pgd-10>=0.45 or clean>=90%, not 'pgd-10>=45'"),

@@ -51,8 +51,13 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run", "-m", "fgsm", "--eps", "0"), "eps is positive, not 0"),
         (("run", "-m", "fgsm", "--norm", "l2", "--eps", "1"), "fgsm is defined for --norm linf only"),
         (("run", "-m", "pgd-at", "--norm", "l2"), "--norm l2 needs --eps: 51/255 is meant for linf"),
+        (("run", "-m", "pgd-at", "--preset", "cifar10", "--norm", "l2"), "--norm l2 needs --eps: 8/255 is meant for"),
+        (("run", "--preset", "rice2020-pgd-at", "--norm", "l2"), "--norm l2 needs --eps: 8/255 is meant for linf"),
         (("run", "-m", "fgsm", "--norm", "l7"), "--norm must be one of 'linf' or 'l2'"),
-        (("run", "-m", "fgsm", "--epochs", "1", "--time-budget", "1m"), "give --epochs or --time-budget, not both"),
+        (
+            ("run", "-m", "fgsm", "--epochs", "1", "--time-budget", "1m"),
+            "a run has one budget: --epochs or --time-budget",
+        ),
         (("run", "-m", "fgsm", "--time-budget", "soon"), "a time budget looks like 90s, 10m or 1h, not 'soon'"),
         (("run", "-m", "fgsm", "--epochs", "0"), "--epochs must be at least 1"),
         (("run", "-m", "fgsm", "--epochs", "many"), "Invalid value for '--epochs'"),
@@ -243,7 +248,7 @@ def test_one_failing_run_does_not_take_the_others_down(fatbench: Fatbench, tmp_p
     said = fatbench("run", "-m", "./bad.py", "-m", "standard", *TINY)
     assert "bad seed 0: bad yields no loss" in said.err
     assert said.code == INVALID
-    finished = [load(path).method.name for path in (tmp_path / "results").glob("*.json") if load(path).finished]
+    finished = [load(path).method.name for path in (tmp_path / "results").glob("*.json") if load(path).is_result]
     assert finished == ["standard"]
 
 

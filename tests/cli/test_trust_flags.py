@@ -47,7 +47,7 @@ def test_select_on_val_is_pgd_10_of_the_validation_images(fatbench: Fatbench, wh
         (("--select", "best", "--select-on", "test:pgd-20"), "a model selected on test images has seen them"),
         (("--select", "best", "--select-on", "val:autoattack"), "selected by what is looked at every epoch"),
         (("--select", "best", "--select-on", "val:pdg"), "no evaluation 'pdg'"),
-        (("--select-on", "val"), "it goes with --select best"),
+        (("--select-on", "val"), "--select-on requires --select best"),
         (("--select", "worst"), "--select must be one of 'last' or 'best', not 'worst'"),
         (("--on-co", "ignore"), "--on-co must be one of 'continue', 'stop' or 'restore', not 'ignore'"),
         (("--eval-engine", "quick"), "--eval-engine must be one of 'exact' or 'fast', not 'quick'"),

@@ -105,7 +105,7 @@ def _trial(folder: Path, undisturbed: Undisturbed, place: str, draw: random.Rand
     else:
         code, log = victim(folder, place, draw.randint(1, undisturbed.moments(place)), what=what)
     torn = torn_files(folder)
-    stands = (folder / undisturbed.path.name).exists() and load(folder / undisturbed.path.name).finished
+    stands = (folder / undisturbed.path.name).exists() and load(folder / undisturbed.path.name).is_result
     if undisturbed.scenario == "replacing":  # whichever result is in force, it is whole
         assert stands
         _weights(folder, load(folder / undisturbed.path.name))

@@ -44,7 +44,7 @@ def full(*_: object) -> None:
 def assert_sound(folder: Path, spec: RunSpec) -> Record:
     record = load(folder / f"{spec.id}.json")
     weights = (folder / record.artefacts["weights"]).read_bytes()
-    assert record.finished
+    assert record.is_result
     assert hashlib.sha256(weights).hexdigest() == record.digests["weights"]
     assert (folder / record.artefacts["samples"]).exists()
     return record

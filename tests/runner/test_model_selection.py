@@ -19,7 +19,7 @@ def _kept(spec: RunSpec, *history: tuple[int, bool]) -> tuple[str, int] | None:
         torch.nn.init.constant_(model.weight, epoch)
         scores = {"pgd-10": Score(correct=correct, total=100), "clean": Score(correct=100 - correct, total=100)}
         probe = Probe(epoch=epoch, step=epoch, train_seconds=float(epoch), lr=0.1, loss=1.0, scores=scores)
-        model_selector.look(probe, overfitted=overfitted)
+        model_selector.update(probe, overfitted=overfitted)
     chosen = model_selector.choose()
     return None if chosen is None else (chosen[0].policy, int(chosen[1]["weight"]))
 

@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from fatbench.record import load
-from fatbench.record.parts import Event, Probe, Score
-from fatbench.runner.early_stopping import KIND, OverfittingDetector
+from fatbench.record.parts import OVERFITTING, Event, Probe, Score
+from fatbench.runner.early_stopping import OverfittingDetector
 from tests.runner.test_resume import PER_EPOCH, make_spec, scripted
 from tests.runner.test_runner import run
 
@@ -23,7 +23,7 @@ def _probe(epoch: int, fgsm: int, pgd: int) -> Probe:
 def _events(*accuracies: tuple[int, int]) -> list[Event]:
     overfitting_detector = OverfittingDetector()
     for epoch, (fgsm, pgd) in enumerate(accuracies, start=1):
-        overfitting_detector.look(_probe(epoch, fgsm, pgd))
+        overfitting_detector.update(_probe(epoch, fgsm, pgd))
     return overfitting_detector.events
 
 
@@ -54,12 +54,12 @@ def test_no_committed_run_would_set_it_off() -> None:
     for path in (Path(__file__).parents[2] / "results").glob("*.json"):
         record = load(path)
         overfitting_detector = OverfittingDetector()
-        assert not any(overfitting_detector.look(probe) for probe in record.history), path.name
+        assert not any(overfitting_detector.update(probe) for probe in record.history), path.name
 
 
 def test_a_collapse_is_told_once_with_its_epoch_and_seconds() -> None:
     (event,) = _events((40, 35), (50, 45), (75, 20), (95, 0), (97, 1))
-    assert (event.kind, event.epoch, event.step, event.train_seconds) == (KIND, 3, 30, 6.0)
+    assert (event.kind, event.epoch, event.step, event.train_seconds) == (OVERFITTING, 3, 30, 6.0)
     assert event.detail == "pgd-10 fell from 45.0% to 20.0% of 100 validation images, fgsm stands at 75.0%"
 
 
@@ -73,7 +73,7 @@ def test_a_model_that_recovers_and_collapses_again_is_told_twice() -> None:
 def test_a_collapsed_run_goes_on_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, fgsm=[50, 60, 90, 95], pgd=[40, 45, 5, 4])
     record = run(make_spec("fgsm", epochs=4, evaluate=["clean"]), output=tmp_path)
-    assert [(event.kind, event.epoch) for event in record.events] == [(KIND, 3)]
+    assert [(event.kind, event.epoch) for event in record.events] == [(OVERFITTING, 3)]
     assert (record.status, record.budget.stopped_by) == ("finished", "epochs")  # a result, and nobody asked to stop
     assert len(record.history) == 4
 
@@ -122,7 +122,7 @@ def test_plain_fgsm_at_a_large_eps_sets_it_off(tmp_path: Path) -> None:
     schedule = {"epochs": 20, "lr": 0.2, "schedule": "cyclic"}
     data = {"dataset": str(tmp_path / "large-digits.npz"), "limit_train": None, "batch_size": 128, "eps": "48/255"}
     record = run(make_spec("fgsm", model="small-cnn", evaluate=[], **data, **schedule, **augment), output=tmp_path)
-    event = next(event for event in record.events if event.kind == KIND)
+    event = next(event for event in record.events if event.kind == OVERFITTING)
     (there,) = [probe.scores for probe in record.history if probe.step == event.step]
     best = max(probe.scores["pgd-10"].accuracy for probe in record.history if probe.step < event.step)
     assert there["pgd-10"].accuracy < best - 0.15

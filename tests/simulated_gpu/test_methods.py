@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from fatbench import methods
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 from tests.methods import KINDS
 from tests.training.engine import CASES
 
@@ -22,7 +22,7 @@ ADD_ONS: dict[str, dict[str, Any]] = {
     "labels": {"label_smoothing": 0.7},
     "seconds": {"epochs": None, "time_budget": "60s"},
     "crops": {"pad": 1, "flip": True},
-    **{f"without {part}": {"without": [part]} for part in get_args(Toggle) if part not in NEEDED},
+    **{f"without {part}": {"without": [part]} for part in get_args(EnginePart) if part not in NEEDED},
 }
 
 

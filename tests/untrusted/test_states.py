@@ -149,9 +149,9 @@ def recorded(**changes: Any) -> Callable[[Path, str], None]:
     return forged(facts=change)
 
 
-def entries(**changes: Any) -> Callable[[Path, str], None]:
+def cost(**changes: Any) -> Callable[[Path, str], None]:
     def change(checkpoint: Checkpoint) -> Any:
-        return checkpoint.facts.model_copy(update={"entries": checkpoint.facts.entries.model_copy(update=changes)})
+        return checkpoint.facts.model_copy(update={"cost": checkpoint.facts.cost.model_copy(update=changes)})
 
     return forged(facts=change)
 
@@ -172,8 +172,8 @@ FORGERIES = {
     "buffer-of-nobody": training("buffer \x1b[2J", torch.zeros(2)),
     "seconds-strange": facts(seconds={"train": 1e12, "\x1b[2J": 1.0}),
     "kept-of-no-probe": facts(kept_step=77),
-    "marks-impossible": entries(marks=[(0, 0.0), (10**12, 1e-300)]),
-    "joules-negative": entries(joules=-1e300),
+    "marks-impossible": cost(marks=[(0, 0.0), (10**12, 1e-300)]),
+    "joules-negative": cost(joules=-1e300),
     "record-of-another": recorded(id="another"),
     "record-with-huge-scores": recorded(scores={"clean": Score(correct=1, total=2**63 - 1)}, steps=2**63 - 1),
     "history-of-other-looks": recorded(

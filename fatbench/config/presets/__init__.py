@@ -55,7 +55,7 @@ def _toml_type(name: str) -> Any:
 
     Values are checked further where they become a spec.
     """
-    return OPTIONS[name].toml or plain_type(name)
+    return OPTIONS[name].toml_type or plain_type(name)
 
 
 def plain_type(name: str) -> Any:

@@ -11,13 +11,17 @@ from fatbench.environment import is_out_of_memory
 from fatbench.errors import one_line
 from fatbench.evaluation.eval_mode import float32_arithmetic
 from fatbench.models.classifier import Classifier
-from fatbench.models.equivalence import Slack, answers, difference
+from fatbench.models.equivalence import Tolerance, answers, difference
 from fatbench.models.folding import fold_batch_norms, has_hooks
 
 Arithmetic = Literal["bf16", "tf32", "fp32"]
 # How far answers may be from the model's. ResNet-18 in bf16 is at 0.007 (logits) and 0.02 (gradients) at most; a ReLU
 # that turns changes a gradient, not a logit.
-_SLACK: dict[Arithmetic, Slack] = {"bf16": Slack(0.03, 0.2), "tf32": Slack(0.01, 0.1), "fp32": Slack(0.001, 0.02)}
+_TOLERANCE: dict[Arithmetic, Tolerance] = {
+    "bf16": Tolerance(0.03, 0.2),
+    "tf32": Tolerance(0.01, 0.1),
+    "fp32": Tolerance(0.001, 0.02),
+}
 
 
 class SurrogateKind(NamedTuple):
@@ -92,7 +96,7 @@ def trusted_surrogate(classifier: Classifier, x: Tensor) -> tuple[Surrogate | No
                 raise
             why_not = one_line(f"a copy of it fails ({type(error).__name__}: {error})")
             continue
-        if not difference(found, truth, _SLACK[kind.arithmetic]):
+        if not difference(found, truth, _TOLERANCE[kind.arithmetic]):
             return surrogate, ""
         why_not = f"a copy of it answers otherwise in {kind}"
     return None, why_not

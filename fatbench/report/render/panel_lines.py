@@ -7,7 +7,7 @@ from fatbench.record import Record
 from fatbench.report.formats import duration, plain, quantity
 
 Line = tuple[str, str]
-_OWN_LINE = {"epochs", "train_seconds", "peak", "target", "limit_train"}
+_OWN_LINE = {"epochs", "train_seconds", "milestones", "peak", "target", "limit_train", "engine", "without", "select"}
 _WORDS = {"label_smoothing": "the true class keeps", "swa": "swa from"}  # where the option's name is not enough
 _LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -41,7 +41,7 @@ def _checkpoint(record: Record) -> Iterator[Line]:
 
 
 def _recipe(record: Record, train: TrainSpec) -> Iterator[Line]:
-    yield "recipe", f"batches of {train.batch_size}, lr {train.lr:g} {train.rate_shape}, seed {record.spec.seed}"
+    yield "recipe", f"batches of {train.batch_size}, lr {train.lr:g} {train.schedule_text}, seed {record.spec.seed}"
     add_ons = [
         f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}" for words, value in _added(train)
     ]
@@ -56,9 +56,14 @@ def _recipe(record: Record, train: TrainSpec) -> Iterator[Line]:
 
 
 def _added(train: TrainSpec) -> Iterator[tuple[str, object]]:
-    """Yield what was added to plain training: every option that says None by default, but for what has its own line."""
+    """Yield every option of training that differs from its default, but for what has its own line."""
     for name, value in vars(train).items():
-        if name in OPTIONS and name not in _OWN_LINE and FIELDS[name].default is None and value is not None:
+        if (
+            name in OPTIONS
+            and name not in _OWN_LINE
+            and not FIELDS[name].is_required()
+            and value != FIELDS[name].default
+        ):
             yield _WORDS.get(name, name.replace("_", " ")), value
 
 
@@ -84,9 +89,9 @@ def spent(record: Record) -> Iterator[Line]:
     if others and (record.steps or not record.spec.train):
         yield "off the clock", ", ".join(others)
     memory = dict(record.memory)
-    stored_results = memory.pop("remembered_images", 0)
-    if stored_results:
-        yield "stores", f"{stored_results / 2**20:,.1f} MiB of single training images"
+    per_image_bytes = memory.pop("remembered_images", 0)
+    if per_image_bytes:
+        yield "stores", f"{per_image_bytes / 2**20:,.1f} MiB of single training images"
     if memory:
         peaks = [f"{plain(name)} {count / 2**20:,.0f} MiB" for name, count in memory.items()]
         yield "peak memory", plain(", ".join(peaks))

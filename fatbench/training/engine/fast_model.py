@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 from fatbench.models.classifier import Classifier
-from fatbench.models.equivalence import Answer, objection
+from fatbench.models.equivalence import Answer, mismatch
+from fatbench.models.folding import has_hooks
 from fatbench.ops import weights_constant
 from fatbench.training.engine.bf16_shadow import ShadowedNet, places
 from fatbench.training.engine.folded import CannotFoldError, FoldedNet
@@ -28,7 +29,7 @@ class FastModel(nn.Module):
     def __init__(
         self,
         classifier: Classifier,
-        without: tuple[Toggle, ...] = (),
+        without: tuple[EnginePart, ...] = (),
         *,
         compiled: bool = False,
         stem_channels: int = 0,
@@ -78,32 +79,32 @@ class FastModel(nn.Module):
 
     def _is_itself_at_rest(self) -> bool:
         """Whether all is in eval mode, without hooks or anything in a parameter's place, as in `functional_call`."""
-        resting = not any(module.training or _has_hooks(module) for module in self._modules_below)
+        resting = not any(module.training or has_hooks(module) for module in self._modules_below)
         return resting and all(place.parameter is parameter for place, parameter in self._own)
 
     def settle(self, x: Tensor) -> None:
         """Try each way on a few of the images x, and take those that give what the classifier gives."""
         self._settled, x = True, x.detach()[:_TRIED_ON]
-        if any(_has_hooks(module) for module in self._modules_below):
-            self.refuse("the network has hooks, which must run", "channels-last", "shadow", "fold", "compile")
+        if any(has_hooks(module) for module in self._modules_below):
+            self.disable("the network has hooks, which must run", "channels-last", "shadow", "fold", "compile")
             return
         if self._wants("channels-last"):
             why_not = self._objection_to_shadowed(x, torch.channels_last)
             if why_not:
-                self.refuse(why_not, "channels-last")
+                self.disable(why_not, "channels-last")
             else:
                 self._format = torch.channels_last
         if self._format != torch.channels_last:
             why_not = self._objection_to_shadowed(x, self._format)
             if why_not:
-                self.refuse(why_not, "shadow", "fold", "compile")
+                self.disable(why_not, "shadow", "fold", "compile")
                 return
         _set_format(self.classifier.net, self._format)
         self._shadowed = self._build_shadowed(self.classifier, compiled=self._compiled)
         if self._wants("fold"):
             self._try_to_fold(x)
 
-    def refuse(self, why: str, *ways: str) -> None:
+    def disable(self, why: str, *ways: str) -> None:
         """Do not take these ways, and note why."""
         wanted = [way for way in ways if way not in self._without and (way != "compile" or self._compiled)]
         self.notes |= dict.fromkeys(wanted, why)
@@ -126,9 +127,7 @@ class FastModel(nn.Module):
             shadowed = self._build_shadowed(copied)
             return lambda z: shadowed(copied.normalise(z).contiguous(memory_format=memory_format), constant=False)
 
-        return objection(self.classifier, build, x, training=True) or objection(
-            self.classifier, build, x, training=False
-        )
+        return mismatch(self.classifier, build, x, training=True) or mismatch(self.classifier, build, x, training=False)
 
     def _try_to_fold(self, x: Tensor) -> None:
         def build(copied: Classifier) -> Answer:
@@ -138,19 +137,14 @@ class FastModel(nn.Module):
         try:
             folded_net = self._build_folded(self.classifier, compiled=self._compiled)
         except CannotFoldError as error:
-            self.refuse(str(error), "fold")
+            self.disable(str(error), "fold")
             return
         why_not = "" if folded_net.folded else "no batch norm follows a convolution"
-        why_not = why_not or objection(self.classifier, build, x, training=False)
+        why_not = why_not or mismatch(self.classifier, build, x, training=False)
         if why_not:
-            self.refuse(why_not, "fold")
+            self.disable(why_not, "fold")
         else:
             self._folded = folded_net
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    kinds = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(kinds)
 
 
 def _set_format(net: nn.Module, memory_format: torch.memory_format) -> None:

@@ -18,7 +18,7 @@ _EAGER_TRIALS = 4  # at most, before a difference is the graph's and not chance'
 State = dict[str, Tensor]
 
 
-def objection_to_graph(
+def graph_mismatch(
     captured: CapturedBatch,
     work: Work,
     plans: Sequence[Plan],

@@ -10,7 +10,7 @@ from torch.autograd.graph import increment_version
 from torch.testing import assert_close
 
 from fatbench import methods
-from fatbench.config.spec import Toggle
+from fatbench.config.spec import EnginePart
 from fatbench.training.engine.fast_model import FastModel
 from tests.methods import SGD, make_context, of_every_kind, train
 from tests.methods.test_equivalence import load_twin
@@ -81,7 +81,7 @@ def test_on_digits_the_whole_engine_trains_as_the_reference(name: str, norm: str
     assert trial.training.model.folds
 
 
-@pytest.mark.parametrize("toggle", get_args(Toggle))
+@pytest.mark.parametrize("toggle", get_args(EnginePart))
 @pytest.mark.parametrize("name", ["bs-trades", "free-at"])
 def test_whatever_is_left_out_the_engine_trains_as_the_reference_and_says_so(name: str, toggle: str) -> None:
     trial = make_trial(make_spec(name, engine="fast", without=[toggle]), double=True).prepare()

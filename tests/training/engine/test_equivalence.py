@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from fatbench import models
 from fatbench.models.classifier import Classifier
-from fatbench.models.equivalence import objection
+from fatbench.models.equivalence import mismatch
 from fatbench.training.engine.fast_model import FastModel
 
 from . import MEAN, STD, classifier
@@ -69,7 +69,7 @@ def test_rounding_is_no_objection_though_it_turns_a_relu(off: dict[str, float], 
     """A ResNet-18's gradients on eight images are up to 0.8% off in float32, by another memory format alone."""
     model = network()
     model.precision = precision  # type: ignore[assignment]
-    assert objection(model, off_by(**off), images(), training=training) == ""
+    assert mismatch(model, off_by(**off), images(), training=training) == ""
 
 
 WRONG: dict[str, tuple[Callable[[Classifier], Answer], str]] = {
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_objected_to(name: str, precision: str, training: bool)
     build, why = WRONG[name]
     model = network()
     model.precision = precision  # type: ignore[assignment]
-    assert objection(model, build, images(), training=training).startswith(why)
+    assert mismatch(model, build, images(), training=training).startswith(why)
 
 
 def test_gradients_of_weights_count_in_train_mode_alone() -> None:
@@ -99,8 +99,8 @@ def test_gradients_of_weights_count_in_train_mode_alone() -> None:
         still = copy.deepcopy(trial).requires_grad_(False)
         return lambda x: still(x) + 0 * trial(x.detach())
 
-    assert objection(network(), build, images(), training=True) == "its gradients would be others"
-    assert objection(network(), build, images(), training=False) == ""
+    assert mismatch(network(), build, images(), training=True) == "its gradients would be others"
+    assert mismatch(network(), build, images(), training=False) == ""
 
 
 def test_dropout_is_no_objection_but_what_fails_with_it_is_one() -> None:
@@ -109,8 +109,8 @@ def test_dropout_is_no_objection_but_what_fails_with_it_is_one() -> None:
     def fails(trial: Classifier) -> Answer:
         return lambda x: trial(x)[:, 7]
 
-    assert objection(model, lambda trial: trial, images(), training=True) == ""
-    assert objection(model, fails, images(), training=True).startswith("IndexError")
+    assert mismatch(model, lambda trial: trial, images(), training=True) == ""
+    assert mismatch(model, fails, images(), training=True).startswith("IndexError")
 
 
 @both_modes
@@ -118,7 +118,7 @@ def test_a_trial_leaves_no_trace(training: bool) -> None:
     model = network().train(not training)
     state = copy.deepcopy(model.state_dict())
     streams = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].sum()
-    objection(model, off_by(logits=0.3), images(), training=training)
+    mismatch(model, off_by(logits=0.3), images(), training=training)
     assert_close(dict(model.state_dict()), dict(state), rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training != training

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fatbench.data.loader import Plan
-from fatbench.training.engine.verification import objection_to_graph
+from fatbench.training.engine.verification import graph_mismatch
 
 PACE, NUM_TRAIN = (0.5, 0.1), 8
 
@@ -48,11 +48,11 @@ class Net:
             self.loss.add_(self.weights.sum() * (1.2 if fault == "losses" else 1))
 
 
-def objection(noise: float, fault: str = "", precision: str = "bf16") -> str:
+def mismatch(noise: float, fault: str = "", precision: str = "bf16") -> str:
     net = Net(noise)
     plans = [Plan(torch.arange(4) + 4 * k, *(torch.zeros(4, dtype=torch.int64),) * 3) for k in range(2)]
     captured: Any = SimpleNamespace(updates=1, replay=lambda plan, pace: net.work(plan, torch.tensor(pace), fault))
-    return objection_to_graph(captured, net.work, plans, PACE, net.state, precision=precision, num_train=NUM_TRAIN)
+    return graph_mismatch(captured, net.work, plans, PACE, net.state, precision=precision, num_train=NUM_TRAIN)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.3, 2.0])
@@ -60,7 +60,7 @@ def objection(noise: float, fault: str = "", precision: str = "bf16") -> str:
 def test_what_eager_batches_differ_by_is_no_objection(noise: float, precision: str) -> None:
     for seed in range(10):
         torch.manual_seed(seed)
-        assert objection(noise, precision=precision) == ""
+        assert mismatch(noise, precision=precision) == ""
 
 
 FAULTS = {
@@ -78,9 +78,9 @@ FAULTS = {
 def test_what_a_graph_does_otherwise_is_one(fault: str, noise: float) -> None:
     for seed in range(10):
         torch.manual_seed(seed)
-        assert objection(noise, fault).startswith(f"captured batches train otherwise: {FAULTS[fault]}")
+        assert mismatch(noise, fault).startswith(f"captured batches train otherwise: {FAULTS[fault]}")
 
 
 def test_a_graph_that_yields_no_number_is_refused() -> None:
-    net_objection = objection(float("nan"))
+    net_objection = mismatch(float("nan"))
     assert "captured batches train otherwise" in net_objection

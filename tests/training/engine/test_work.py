@@ -10,7 +10,7 @@ from torch.autograd.graph import increment_version
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fatbench import methods
-from fatbench.config.spec import Precision, Toggle
+from fatbench.config.spec import EnginePart, Precision
 from fatbench.interface import Batch
 from fatbench.training.engine.fast_model import FastModel
 from tests.methods import make_context
@@ -64,7 +64,7 @@ def net() -> nn.Sequential:
 class Bystander:
     """A training that can be watched, one optimiser step at a time."""
 
-    def __init__(self, name: str, precision: Precision, without: tuple[Toggle, ...] = ()) -> None:
+    def __init__(self, name: str, precision: Precision, without: tuple[EnginePart, ...] = ()) -> None:
         torch.manual_seed(0)
         self.model = FastModel(classifier(net(), precision), without)
         self.weights = list(self.model.parameters())
@@ -86,7 +86,7 @@ class Bystander:
             seen.append(witness)
 
 
-def second_batch(name: str, precision: Precision, without: tuple[Toggle, ...] = ()) -> list[Witness]:
+def second_batch(name: str, precision: Precision, without: tuple[EnginePart, ...] = ()) -> list[Witness]:
     """What a method's steps of a second batch do: in the first, much is done that never is again."""
     first, second, *_ = colour_batches(size=IMAGES, dtype=torch.float32)
     bystander = Bystander(name, precision, without)
@@ -96,7 +96,7 @@ def second_batch(name: str, precision: Precision, without: tuple[Toggle, ...] = 
 
 @pytest.mark.parametrize(("precision", "without"), [("fp32", ()), ("bf16", ()), ("bf16", ("fold",))])
 @every_method
-def test_passes_are_optimal(name: str, precision: Precision, without: tuple[Toggle, ...]) -> None:
+def test_passes_are_optimal(name: str, precision: Precision, without: tuple[EnginePart, ...]) -> None:
     steps = second_batch(name, precision, without)
     total = sum((step.passes for step in steps), Counter())
     expected = [passes * len(steps) * IMAGES for passes in optimum(name)]
@@ -124,7 +124,7 @@ def test_shadows_follow_every_replay() -> None:
 
 
 @pytest.mark.parametrize(("without", "left"), [((), 4), (("fold",), 26)])
-def test_an_attack_in_eval_mode_has_no_batch_norm(without: tuple[Toggle, ...], left: int) -> None:
+def test_an_attack_in_eval_mode_has_no_batch_norm(without: tuple[EnginePart, ...], left: int) -> None:
     """TRADES: eleven forwards in its attack and two in its loss; two batch norms in each."""
     (step,) = second_batch("trades", "fp32", without)
     assert step.batch_norms == left
