@@ -19,15 +19,7 @@ from fatbench.config.request import DEFAULT_OUTPUT, RunOptions
 from fatbench.config.resolve import source_sha256
 from fatbench.errors import UsageError
 from fatbench.io.safe_read import is_directory, path_exists
-from fatbench.record import Record
-from fatbench.record.paths import (
-    has_checkpoint,
-    record_in_progress,
-    record_path,
-    replacement_path,
-    run_of_path,
-    unfinished_runs,
-)
+from fatbench.record import Record, paths
 
 _LISTED = 5
 _ANEW = "`fatbench run ... --force` starts it again"
@@ -104,7 +96,7 @@ def find_run(run: str, output: Path | None) -> tuple[Path, str]:
     """
     path = Path(run)
     if run.endswith(".json"):
-        folder, run_id = run_of_path(path)
+        folder, run_id = paths.run_of_path(path)
     elif len(path.parts) > 1:
         folder, run_id = path.parent, path.name
     else:
@@ -126,7 +118,7 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
     """
     if not _is_run(folder, run_id):
         raise UsageError(_no_run(folder, run_id))
-    stored, path = record_path(folder, run_id), record_in_progress(folder, run_id)
+    stored, path = paths.record_path(folder, run_id), paths.record_in_progress(folder, run_id)
     replaces = path != stored and path_exists(path)
     stored = path if replaces else stored
     found = _record(stored, folder, run_id)
@@ -135,9 +127,8 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
             f"{stored} is the record of {found.id}: it and its name do not belong together; give it its own name again"
         )
     if not found.is_result and found.spec.id != run_id:
-        remedy = (
-            "remove it, and its checkpoint holds the settings of the run" if has_checkpoint(folder, run_id) else _ANEW
-        )
+        settings = "remove it, and its checkpoint holds the settings of the run"
+        remedy = settings if paths.has_checkpoint(folder, run_id) else _ANEW
         raise UsageError(f"{stored} was edited: its settings and its name do not belong together; {remedy}")
     return found, replaces
 
@@ -145,7 +136,7 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
 def _is_run(folder: Path, run_id: str) -> bool:
     if run_id in ("", ".", "..") or Path(run_id).name != run_id:
         return False
-    return path_exists(record_path(folder, run_id)) or has_checkpoint(folder, run_id)
+    return path_exists(paths.record_path(folder, run_id)) or paths.has_checkpoint(folder, run_id)
 
 
 def _record(path: Path, folder: Path, run_id: str) -> Record:
@@ -155,11 +146,11 @@ def _record(path: Path, folder: Path, run_id: str) -> Record:
     except UsageError as error:
         if path_exists(path) and not path.is_file():
             raise
-        if not has_checkpoint(folder, run_id):
+        if not paths.has_checkpoint(folder, run_id):
             raise UsageError(f"{error}; there is no checkpoint to resume from: {_ANEW}") from None
         from fatbench.runner.resume import record_in_checkpoint
 
-        found = record_in_checkpoint(folder, run_id, replacing=path == replacement_path(folder, run_id))
+        found = record_in_checkpoint(folder, run_id, replacing=path == paths.replacement_path(folder, run_id))
         if found is None:
             raise UsageError(f"{error}; nor can its checkpoint: {_ANEW}") from None
         return found
@@ -169,7 +160,7 @@ def _no_run(folder: Path, run_id: str) -> str:
     """Say that there is no such run, and which ones could be resumed, the closest names first."""
     if not is_directory(folder):
         return f"no run '{run_id}': {folder} {'is a file, not a folder' if path_exists(folder) else 'does not exist'}"
-    unfinished = unfinished_runs(folder)
+    unfinished = paths.unfinished_runs(folder)
     close = difflib.get_close_matches(run_id, unfinished, _LISTED, 0.5)
     shown = list(dict.fromkeys([*close, *unfinished]))[:_LISTED]
     rest = len(unfinished) - len(shown)

@@ -51,7 +51,7 @@ def declares_batch_norm(case: Case) -> Verdict:
 
 def _both(case: Case) -> tuple[Cost, Cost | None]:
     real, _ = counted(case.method, case.norm)
-    return real, case.description.cost(case.method.hyper, images())
+    return real, case.description.cost(case.method.hyper, _USUAL.batch_size)
 
 
 def _lacking(case: Case, what: str) -> Verdict:
@@ -86,18 +86,13 @@ class _Statistics:
         norm.register_forward_hook(compare)
 
 
-def images() -> int:
-    """Images in the batch that is counted."""
-    return _USUAL.batch_size
-
-
 def counted(method: Method, norm: str) -> tuple[Cost, int]:
     """Return the cost of one optimiser step, and steps per batch."""
     problem, statistics = replace(_USUAL, norm=norm), _Statistics()
     model = problem.model()
     statistics.watch(next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)))
     found = count_passes(model, method, *_first(problem))
-    shared = images() * found.updates
+    shared = _USUAL.batch_size * found.updates
     passes = {name: samples / shared for name, samples in found.passes.model_dump().items()}
     return Cost(**passes, batch_norm_updates=statistics.moves / found.updates), found.updates
 

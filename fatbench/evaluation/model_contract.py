@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,8 @@ def _train_mode(model: Classifier, before: dict[str, Tensor]) -> list[Finding]:
         name, module = modules[0]  # the outermost: train() reaches all that lies below
         what = f"{name} ({type(module).__name__}) is in train mode although the model was put in eval mode"
         return [Finding(code="train-mode", detail=f"{what}: call no train() in a forward, and override no eval()")]
-    moved = [name for name, buffer in model.named_buffers() if name in before and not _equal(buffer, before[name])]
+    same = partial(torch.allclose, rtol=0.0, atol=0.0, equal_nan=True)
+    moved = [name for name, buffer in model.named_buffers() if name in before and not same(buffer, before[name])]
     if moved:
         remedy = "in eval mode batch norm must use its running statistics, so pass training=self.training"
         return [Finding(code="train-mode", detail=f"a forward in eval mode changes the buffer {moved[0]}: {remedy}")]
@@ -143,7 +145,3 @@ def _apart(a: Tensor, b: Tensor) -> float:
     if not bool(finite.any()):
         return 0.0
     return float((a - b)[finite].abs().max() / a[finite].abs().max().clamp_min(1e-12))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())

@@ -13,26 +13,7 @@ from fatbench.config.spec import RunSpec, first_problem
 from fatbench.errors import UsageError
 from fatbench.io.atomic import write_atomically
 from fatbench.io.safe_read import read_file
-from fatbench.record.parts import (
-    Budget,
-    Compute,
-    Count,
-    DataInfo,
-    Diagnostics,
-    EngineInfo,
-    Environment,
-    Event,
-    MethodInfo,
-    Part,
-    Passes,
-    Probe,
-    Quantity,
-    Score,
-    Selection,
-    TargetInfo,
-    Throughput,
-    Timing,
-)
+from fatbench.record import parts
 
 SCHEMA = 4  # layout of the file; older files are upgraded on reading
 PROTOCOL = 1  # comparability: raised whenever an unchanged method would score differently
@@ -41,7 +22,7 @@ _LARGEST = 2**26  # bytes; thousands of epochs take a hundredth of that
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
 
 
-class Record(Part):
+class Record(parts.Part):
     """One run: what was asked, what happened, on what machine.
 
     What a schema added is None or empty where the one before did not measure it, so that an older file needs nothing
@@ -49,31 +30,31 @@ class Record(Part):
     """
 
     schema_version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
-    protocol: Count = PROTOCOL
+    protocol: parts.Count = PROTOCOL
     id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
     status: Status
     created: str  # UTC, ISO 8601
     spec: RunSpec
-    method: MethodInfo
-    budget: Budget
-    target: TargetInfo | None = None  # since schema 2
-    engine: EngineInfo | None = None  # since schema 2
-    data: DataInfo | None = None
-    parameters: Count = 0
-    steps: Count = 0  # optimiser steps taken
+    method: parts.MethodInfo
+    budget: parts.Budget
+    target: parts.TargetInfo | None = None  # since schema 2
+    engine: parts.EngineInfo | None = None  # since schema 2
+    data: parts.DataInfo | None = None
+    parameters: parts.Count = 0
+    steps: parts.Count = 0  # optimiser steps taken
     data_passes: Annotated[float, Field(ge=0)] = 0.0  # over the training set, less what its last batch leaves over
-    passes: Passes = Passes()
-    timing: Timing = Timing()
-    throughput: Throughput | None = None  # since schema 2
-    compute: Compute | None = None  # since schema 2
-    energy_joules: Quantity | None = None  # of the GPU while it trained; since schema 2
-    memory: dict[str, Count] = Field(default_factory=dict)  # bytes at the peak
-    history: list[Probe] = Field(default_factory=list)
-    scores: dict[str, Score] = Field(default_factory=dict)
-    events: list[Event] = Field(default_factory=list)
-    diagnostics: Diagnostics | None = None  # since schema 3
-    selection: Selection | None = None  # since schema 3
-    environment: Environment | None = None
+    passes: parts.Passes = parts.Passes()
+    timing: parts.Timing = parts.Timing()
+    throughput: parts.Throughput | None = None  # since schema 2
+    compute: parts.Compute | None = None  # since schema 2
+    energy_joules: parts.Quantity | None = None  # of the GPU while it trained; since schema 2
+    memory: dict[str, parts.Count] = Field(default_factory=dict)  # bytes at the peak
+    history: list[parts.Probe] = Field(default_factory=list)
+    scores: dict[str, parts.Score] = Field(default_factory=dict)
+    events: list[parts.Event] = Field(default_factory=list)
+    diagnostics: parts.Diagnostics | None = None  # since schema 3
+    selection: parts.Selection | None = None  # since schema 3
+    environment: parts.Environment | None = None
     artefacts: dict[str, str] = Field(default_factory=dict)  # name -> path beside the record
     digests: dict[str, str] = Field(default_factory=dict)  # name -> sha256 of that file, where it is known
     error: str | None = None

@@ -38,10 +38,14 @@ def final_name(file: str) -> str:
     return file.removeprefix(IN_PROGRESS)
 
 
+def checkpoints(folder: Path, run_id: str, *, replacing: bool) -> list[Path]:
+    """Where the run's checkpoints lie, the newest first; there need be none."""
+    return [artefact(folder, run_id, name, replacing=replacing) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)]
+
+
 def has_checkpoint(folder: Path, run_id: str) -> bool:
     """Whether there is a checkpoint that the run might resume from."""
-    names = [f"{prefix}{name}" for prefix in ("", IN_PROGRESS) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)]
-    return any(path_exists(folder / run_id / name) for name in names)
+    return any(path_exists(file) for kind in (False, True) for file in checkpoints(folder, run_id, replacing=kind))
 
 
 def unfinished_runs(folder: Path) -> list[str]:

@@ -8,18 +8,7 @@ from fatbench.environment import describe_environment
 from fatbench.errors import UsageError
 from fatbench.io.lock import locked
 from fatbench.io.safe_read import is_directory, path_exists
-from fatbench.record import PROTOCOL, Record, load, save
-from fatbench.record.paths import (
-    CHECKPOINT,
-    LAST_WEIGHTS,
-    PREVIOUS_CHECKPOINT,
-    WEIGHTS,
-    artefact,
-    record_in_progress,
-    record_path,
-    replacement_path,
-    replaces_result,
-)
+from fatbench.record import PROTOCOL, Record, load, paths, save
 from fatbench.runner.checkpoint import Checkpoint, read_checkpoint
 from fatbench.runner.claim import same_run
 from fatbench.runner.model_selection import weights_of
@@ -29,7 +18,7 @@ from fatbench.runner.requirements import check_required
 from fatbench.runner.setup import EvalContext, RunContext
 from fatbench.training.weights_file import load_weights
 
-_FILES = {"last-weights": LAST_WEIGHTS, "weights": WEIGHTS}
+_FILES = {"last-weights": paths.LAST_WEIGHTS, "weights": paths.WEIGHTS}
 _ANEW = "`fatbench run ...` without --resume starts from scratch"
 _SAME = ("method", "model", "dataset", "seed")  # what makes two runs of a folder look like one
 # Of these, what one gives otherwise by mistake; who changes anything else means another run.
@@ -72,7 +61,7 @@ def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, forc
     Raises:
         UsageError: there is a file in its place that is no record, which `force` does not mind.
     """
-    path = record_in_progress(output, context.spec.id)
+    path = paths.record_in_progress(output, context.spec.id)
     record = same_run(context, method_sha256, path, force=force)
     if record is None or record.is_result or record.environment is None or record.spec != context.spec:
         return None  # the last: it was edited
@@ -87,8 +76,7 @@ def check_places(spec: RunSpec, output: Path) -> None:
     Raises:
         UsageError: there is a folder, which no file can take the place of.
     """
-    replacing = replaces_result(output, spec.id)
-    for file in (artefact(output, spec.id, name, replacing=replacing) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT)):
+    for file in paths.checkpoints(output, spec.id, replacing=paths.replaces_result(output, spec.id)):
         if is_directory(file) and not file.is_symlink():
             raise UsageError(f"{file} is a folder, and the place of a state: move it away")
 
@@ -111,10 +99,8 @@ def usable_checkpoints(context: RunContext, output: Path, observer: Observer, *,
 
 def _intact_checkpoints(spec: RunSpec, output: Path, observer: Observer) -> Iterator[Checkpoint]:
     """Yield the intact checkpoints of the run, the newest first; `observer` is warned of damaged ones."""
-    replacing = replaces_result(output, spec.id)
     damage = ""
-    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
-        file = artefact(output, spec.id, name, replacing=replacing)
+    for file in paths.checkpoints(output, spec.id, replacing=paths.replaces_result(output, spec.id)):
         if not path_exists(file):
             continue
         try:
@@ -166,11 +152,11 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
     Raises:
         UsageError: one was interrupted that differs only in what is often mistyped.
     """
-    if path_exists(record_path(output, spec.id)):
+    if path_exists(paths.record_path(output, spec.id)):
         return
-    for file in sorted(output.glob(f"*/{CHECKPOINT}")):
+    for file in sorted(output.glob(f"*/{paths.CHECKPOINT}")):
         try:
-            record = load(record_path(output, file.parent.name))
+            record = load(paths.record_path(output, file.parent.name))
         except UsageError:
             continue
         other = record.spec
@@ -189,8 +175,7 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
 
 def record_in_checkpoint(folder: Path, run_id: str, *, replacing: bool) -> Record | None:
     """Return the record in the newest whole state of the run, as of one that was interrupted; None without a state."""
-    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
-        file = artefact(folder, run_id, name, replacing=replacing)
+    for file in paths.checkpoints(folder, run_id, replacing=replacing):
         try:
             found = read_checkpoint(file).facts.record if path_exists(file) else None
         except UsageError:
@@ -206,13 +191,13 @@ def restore_record(folder: Path, run_id: str, observer: Observer) -> None:
     Raises:
         ResourceError: another process is at the run, or the folder cannot be written.
     """
-    path = record_in_progress(folder, run_id)
+    path = paths.record_in_progress(folder, run_id)
     if not path.is_file():
         return
     try:
         load(path)
     except UsageError as error:
-        found = record_in_checkpoint(folder, run_id, replacing=path == replacement_path(folder, run_id))
+        found = record_in_checkpoint(folder, run_id, replacing=path == paths.replacement_path(folder, run_id))
         if found is not None:
             with locked(folder, run_id):
                 save(found, path.parent, path.name)
