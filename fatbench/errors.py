@@ -1,4 +1,4 @@
-"""What can go wrong for reasons a user can mend, each with its exit code.
+"""Errors that the user can fix, each with its exit code.
 
 Every message is one line that says what is wrong and what to do about it. Anything else that escapes is a bug
 in fatbench, and exits with 1.
@@ -22,7 +22,7 @@ def one_line(text: str) -> str:
 
 
 class FatbenchError(Exception):
-    """A failure that the user can mend; the command line prints its message and exits with `exit_code`.
+    """A failure that the user can fix; the command line prints its message and exits with `exit_code`.
 
     Messages quote untrusted input, so they are made one printable line here, once.
     """
@@ -56,5 +56,5 @@ class WriteError(ResourceError):
 
     def __init__(self, place: Path, error: OSError) -> None:
         self.problem = f"cannot write {place}: {error.strerror or error}"
-        self.remedy = _REMEDIES.get(error.errno or 0, "see to it")
+        self.remedy = _REMEDIES.get(error.errno or 0, "fix that")
         super().__init__(f"{self.problem}; choose another --output")

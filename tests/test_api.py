@@ -35,6 +35,7 @@ def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: 
     assert [row.method for row in group.rows] == ["fgsm", "standard"]
     assert group.reference is not None
     assert len(fatbench.compare(found, paired=True)[0].paired or ()) == 1
+    assert list(fatbench.frame(found)["seed"]) == [one.record.spec.seed for one in found]
     again = fatbench.evaluate(options.output / records[0].artefacts["weights"], evaluate=["clean"], options=options)
     assert again.spec.train is None
     assert again.scores["clean"].correct == records[0].scores["clean"].correct

@@ -88,7 +88,7 @@ def _summary(facts: Facts) -> str:
     passes = " + ".join(map(_rounded, (facts.forward, facts.input_backward, facts.weight_backward)))
     updates = f", {facts.updates} optimiser steps per batch" if facts.updates > 1 else ""
     memory = f"keeps {facts.memory:,} bytes per 3x32x32 training image" if facts.memory else "keeps nothing per image"
-    smoothing = "heeds" if facts.heeds_smoothing else "does not heed"
+    smoothing = "uses" if facts.heeds_smoothing else "ignores"
     return (
         f"{_rounded(facts.units)} passes per optimiser step ({passes}: forward, to inputs, to weights){updates}; "
         f"{memory}; norms {', '.join(facts.norms)}; {smoothing} --label-smoothing"

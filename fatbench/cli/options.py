@@ -47,12 +47,12 @@ Checkpointing = Annotated[
     str,
     option(
         panel=Section.OUTPUT,
-        help="How often to keep the training's state: 60s (or 60), 10m, 1h, 1e (each epoch) or none.",
+        help="Checkpoint interval: 60s (or 60), 10m, 1h, 1e (every epoch) or none.",
     ),
 ]
 DataDir = Annotated[
     Path | None,
-    option(panel=Section.DATA, envvar="FATBENCH_DATA", help="Where datasets lie. \\[default: ~/.cache/fatbench]"),
+    option(panel=Section.DATA, envvar="FATBENCH_DATA", help="Dataset directory. \\[default: ~/.cache/fatbench]"),
 ]
 Download = Annotated[bool, option("--download", panel=Section.DATA, help="Fetch a missing dataset.")]
 Output = Annotated[Path, option("--output", "-o", panel=Section.OUTPUT, help="Folder of records.")]

@@ -33,7 +33,7 @@ def run(
             help="unified: the same schedule for all methods; official: each as its authors train it.",
         ),
     ] = UNIFIED,
-    seeds: Annotated[str, option(panel=Section.WHAT, help="One run each, as 0,1,2.")] = "0",
+    seeds: Annotated[str, option(panel=Section.WHAT, help="Comma-separated seeds, one run per seed.")] = "0",
     set_: options.Hyper = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,

@@ -272,5 +272,5 @@ def parse_interval(text: str) -> CheckpointInterval:
         return CheckpointInterval(seconds=parse_seconds(text))
     except ValueError:
         raise ValueError(
-            f"a state is kept every 60s (or 60), 10m, 1h or 1e (each epoch), or none, not '{text:.40}'"
+            f"a checkpoint interval looks like 60s (or 60), 10m, 1h, 1e (every epoch) or none, not '{text:.40}'"
         ) from None

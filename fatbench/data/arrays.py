@@ -53,7 +53,7 @@ def check(raw: Mapping[str, NDArray[Any]], where: str) -> Arrays:
 
 
 def check_size(count: int, shape: tuple[int, ...], where: str) -> None:
-    """Return if `count` images of `shape` are of a size that can be meant.
+    """Return if `count` images of `shape` are of a plausible size.
 
     Raises:
         UsageError: they are not.

@@ -58,7 +58,7 @@ def check_labels(y: Tensor, images: int, num_classes: int) -> None:
 
 
 def check_ball(ball: Ball) -> None:
-    """Return if the radius can be meant."""
+    """Return if the radius is plausible."""
     if not ball.eps > 0:
         raise InvalidRunError(f"eps is positive, not {ball.eps:g}")
     if isinstance(ball, Linf) and ball.eps > 1:

@@ -28,7 +28,7 @@ Look = Callable[[Tensor, Tensor, int], Tensor]  # at a batch of images and label
 class Evaluator:
     """What models are scored on: labelled images, a threat model, and how many images at a time.
 
-    The batch size is part of what is run, as noise is drawn batch by batch. Where memory ends, fewer images go through
+    The batch size is part of what is run, as noise is drawn batch by batch. Out of memory, fewer images go through
     the model at once, but noise is drawn for as many as before: the score is the same.
     """
 

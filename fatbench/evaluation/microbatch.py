@@ -1,4 +1,4 @@
-"""Microbatches: how many images go through the model at once; halved whenever memory ends."""
+"""Microbatches: how many images go through the model at once; halved when out of memory."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,7 +21,7 @@ class MicroBatch:
         self._device = device
 
     def run(self, images: int, look: Callable[[int], Found]) -> Found:
-        """Return `look(size)`; where memory ends, with a smaller size, which stays, and the generators as before.
+        """Return `look(size)`; out of memory, with a smaller size, which stays, and the generators as before.
 
         Args:
             look: looks at `size` of them at once; it has no other effects.
@@ -46,7 +46,9 @@ class MicroBatch:
         """What the record should say about it."""
         if self.size == self.asked:
             return []
-        return [f"memory ended with {self.asked} images at once: {self.size} at once, with the noise drawn for as many"]
+        return [
+            f"out of memory with {self.asked} images at once: {self.size} at once, with the noise drawn for as many"
+        ]
 
 
 class MicroBatched:

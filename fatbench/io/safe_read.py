@@ -33,7 +33,7 @@ def _problem(found: os.stat_result, largest: int | None) -> str:
     if not stat.S_ISREG(found.st_mode):
         return f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file"
     if largest is not None and found.st_size > largest:
-        return f"it has {found.st_size / 2**20:,.0f} MiB, and at most {largest / 2**20:,.0f} MiB can be meant"
+        return f"it has {found.st_size / 2**20:,.0f} MiB, and the limit is {largest / 2**20:,.0f} MiB"
     return ""
 
 

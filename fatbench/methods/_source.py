@@ -82,7 +82,7 @@ class Description:
 
     @property
     def smooths(self) -> bool:
-        """Whether its loss heeds `ctx.smoothing`: without, --label-smoothing would change nothing."""
+        """Whether its loss uses `ctx.smoothing`: without, --label-smoothing would change nothing."""
         nodes = ast.walk(ast.parse(self.source))
         return any(isinstance(node, ast.Attribute) and node.attr == "smoothing" for node in nodes)
 

@@ -49,7 +49,7 @@ def has_checkpoint(folder: Path, run_id: str) -> bool:
 
 
 def unfinished_runs(folder: Path) -> list[str]:
-    """Return the ids of the runs in the folder that have a state, in order."""
+    """Return the ids of the runs in the folder that have a checkpoint, in order."""
     return sorted({file.parent.name for file in folder.glob(f"*/*{CHECKPOINT}")})
 
 

@@ -62,7 +62,7 @@ def run(
 
 
 class _StartingPoint(NamedTuple):
-    """Where a run begins: with the evaluation of what is trained, with a state, or at the very beginning."""
+    """Where a run begins: with the evaluation of what is trained, with a checkpoint, or at the very beginning."""
 
     trained: RecordWriter | None
     checkpoints: Iterable[Checkpoint] | None  # the newest first; None: at the beginning

@@ -30,7 +30,7 @@ _UNSEALED = b"0" * 64
 
 
 class CheckpointInfo(Part):
-    """All of a state that is no tensor."""
+    """A checkpoint's metadata: all of it that is no tensor."""
 
     layout: Literal[1] = 1
     record: Record  # as it stood: spec, sources, data, machine and history
@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the state to `path`, wholly or not at all; what was there before goes to PREVIOUS_CHECKPOINT beside it.
+    """Write the checkpoint to `path`, atomically; what was there before goes to PREVIOUS_CHECKPOINT beside it.
 
     Raises:
         ResourceError: it cannot be written; what was there is still there.
@@ -74,7 +74,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the state in the file `path`. Nothing in it is ever executed.
+    """Return the checkpoint in the file `path`. Nothing in it is ever executed.
 
     Raises:
         UsageError: the file cannot be read, is cut short, or has been changed.

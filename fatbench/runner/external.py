@@ -100,7 +100,7 @@ def _several(weights: Weights, checkpoint: Path) -> list[Finding]:
 def _read(spec: RunSpec, checkpoint: Path) -> Weights:
     weights = read_weights(checkpoint)
     if weights.sha256 != spec.checkpoint:
-        raise UsageError(f"{checkpoint} has changed a moment ago: wait until it is written, and try again")
+        raise UsageError(f"{checkpoint} changed while it was read: try again when it is complete")
     return weights
 
 

@@ -22,7 +22,7 @@ def named_peaks(sizes: Mapping[str, int], phase: str) -> dict[str, int]:
 
 @contextmanager
 def training_memory_explained(spec: RunSpec, context: RunContext | None = None) -> Iterator[None]:
-    """Name the batch size of training where memory ends inside, and one that fits, tried if there is a context.
+    """Name the batch size of training where memory runs out inside, and one that fits, tried if there is a context.
 
     What was trained inside is gone then.
     """
@@ -43,7 +43,7 @@ def _remedy(spec: RunSpec, context: RunContext | None) -> str:
 
 @contextmanager
 def evaluation_memory_explained(spec: RunSpec) -> Iterator[None]:
-    """Name the batch size of evaluation where memory ends inside."""
+    """Name the batch size of evaluation where memory runs out inside."""
     size = spec.eval.batch_size
     with _explained(f"evaluating {spec.model} with --eval-batch-size {size}", lambda: f"try {max(size // 2, 1)}"):
         yield

@@ -71,14 +71,14 @@ def load_stopped(context: EvalContext, method_sha256: str, output: Path, *, forc
 
 
 def check_places(spec: RunSpec, output: Path) -> None:
-    """Look whether states could be written where they belong.
+    """Check that checkpoints can be written.
 
     Raises:
         UsageError: there is a folder, which no file can take the place of.
     """
     for file in paths.checkpoints(output, spec.id, replacing=paths.replaces_result(output, spec.id)):
         if is_directory(file) and not file.is_symlink():
-            raise UsageError(f"{file} is a folder, and the place of a state: move it away")
+            raise UsageError(f"{file} is a folder where a checkpoint must be written: move it")
 
 
 def usable_checkpoints(context: RunContext, output: Path, observer: Observer, *, wanted: bool) -> Iterator[Checkpoint]:
@@ -174,7 +174,7 @@ def find_similar_run(spec: RunSpec, output: Path, observer: Observer) -> None:
 
 
 def record_in_checkpoint(folder: Path, run_id: str, *, replacing: bool) -> Record | None:
-    """Return the record in the newest whole state of the run, as of one that was interrupted; None without a state."""
+    """Return the record in the newest intact checkpoint, as of an interrupted run; None without a checkpoint."""
     for file in paths.checkpoints(folder, run_id, replacing=replacing):
         try:
             found = read_checkpoint(file).facts.record if path_exists(file) else None

@@ -88,7 +88,7 @@ class Callbacks:
     peak: PeakMemory
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Look at what `resume_from` relies on: a state may be anybody's.
+        """Check what `resume_from` relies on: checkpoints are untrusted input.
 
         Raises:
             UsageError: it is of another training.

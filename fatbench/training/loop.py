@@ -85,8 +85,8 @@ class Training:
             watch: called about once a second, on the clock, so it must be quick.
             end_epoch: called off the clock after the batch that completes an epoch, and once at the end; says why the
                 run may end with it, or None.
-            after_batch: called on the clock when all about a batch is settled: the moment to keep a state, or to leave
-                off by an exception.
+            after_batch: called on the clock when all about a batch is settled: the moment to save a checkpoint, or to
+                leave off by an exception.
         """
         with self.clock.phase("train"):
             stopped_by = self._run(watch, end_epoch, after_batch)

@@ -37,7 +37,7 @@ def restore(training: Training, state: dict[str, Tensor]) -> None:
     all of it is looked at before anything is changed.
 
     Raises:
-        UsageError: it is no state of such a training.
+        UsageError: it is no checkpoint of such a training.
     """
     device = training.ctx.step.device
     buffers, slots = _part(state, _BUFFER), _part(state, _SLOT)

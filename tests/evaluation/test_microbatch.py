@@ -1,4 +1,4 @@
-"""Where memory ends, fewer images go through the model at once, and every verdict stays what it was."""
+"""Out of memory, fewer images go through the model at once, and every verdict stays what it was."""
 
 import json
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_the_verdicts_are_those_of_a_larger_device(name: str, room: int) -> None
     assert found.attack == expected.attack
     assert expected.warnings == []
     size = next(size for size in (40, 20, 10, 5, 2, 1) if size <= room)
-    assert found.warnings == [f"memory ended with 40 images at once: {size} at once, with the noise drawn for as many"]
+    assert found.warnings == [f"out of memory with 40 images at once: {size} at once, with the noise drawn for as many"]
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
@@ -90,7 +90,7 @@ def test_autoattack_is_that_of_a_larger_device(room: int, engine: EvalEngine) ->
     assert 0 < expected.standing.sum() < 90
     assert found.attack == expected.attack
     size = next(size for size in (40, 20, 10, 5, 2, 1) if size <= room)
-    note = f"memory ended with 40 images at once: {size} at once, with the noise drawn for as many"
+    note = f"out of memory with 40 images at once: {size} at once, with the noise drawn for as many"
     assert set(found.warnings) - set(expected.warnings) == {note}
 
 
@@ -187,7 +187,7 @@ def test_from_the_command_line(fatbench: Callable[..., Said], tmp_path: Path) ->
     tight = fatbench(*ask, "--json", "--force")
     assert (roomy.code, tight.code) == (0, 0)
     (one,), (other,) = json.loads(roomy.out), json.loads(tight.out)
-    assert "memory ended with 250 images at once: 15 at once" in tight.out
+    assert "out of memory with 250 images at once: 15 at once" in tight.out
     for name in ("clean", "pgd-2"):
         assert one["scores"][name]["correct"] == other["scores"][name]["correct"]
         assert other["scores"][name]["attack"].get("batch_size", 250) == 250

@@ -62,7 +62,7 @@ def test_a_graph_that_freezes_something_is_dropped(what: str, monkeypatch: pytes
     one = trial("fgsm-rs", precision="bf16")
     assert one.info is not None
     assert one.training.captured is None
-    assert one.info.notes["graph"].startswith("captured batches train otherwise: ")
+    assert one.info.notes["graph"].startswith("captured and eager batches diverge: ")
     monkeypatch.undo()
     mine, eager = trained(one), trained(trial("fgsm-rs", precision="bf16", without=["graph"]))
     assert all(torch.equal(mine[name], eager[name]) for name in eager)
@@ -76,7 +76,7 @@ def test_without_the_rule_for_buffers_a_replaced_one_is_found_all_the_same(
     monkeypatch.setattr(preparation, "_replaced", lambda *_: "")
     one = trial(str(tmp_path / "mine.py"), hyper=[])
     assert one.info is not None
-    assert one.info.notes["graph"].startswith("captured batches train otherwise: ")
+    assert one.info.notes["graph"].startswith("captured and eager batches diverge: ")
 
 
 # Comparisons find what the engine's rules are there for

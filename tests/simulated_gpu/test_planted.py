@@ -34,7 +34,7 @@ OTHERWISE = {
     ),
     "a count on the host": (
         "calls.append(1); x = x if len(calls) % 2 else 1 - x",
-        "captured batches train otherwise: ",
+        "captured and eager batches diverge: ",
     ),
     "the device's attention": (
         "torch.cuda.synchronize()",

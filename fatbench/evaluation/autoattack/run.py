@@ -49,7 +49,7 @@ def run_autoattack(
         engine: "exact" gives the library's own verdicts; "fast" attacks a surrogate, and the model confirms what falls.
         state: the file that keeps what is known after every chunk; if it is there already, the evaluation resumes, or
             is known to its end. Whoever named the file deletes it.
-        microbatch: how many images of a batch fit into memory at once; where memory ends, it shrinks, and verdicts
+        microbatch: how many images of a batch fit into memory at once; out of memory, it shrinks, and verdicts
             stay what they were.
 
     Raises:

@@ -63,7 +63,7 @@ def graph_mismatch(
             break
     assert worst is not None
     ends = f"end {apart[worst]:.2g} from where eager ones do, having moved by {moved[worst]:.2g}"
-    return f"captured batches train otherwise: {worst} {ends}"
+    return f"captured and eager batches diverge: {worst} {ends}"
 
 
 class _Trials:

@@ -162,7 +162,7 @@ def test_a_graph_that_trains_otherwise_is_dropped(monkeypatch: pytest.MonkeyPatc
     trial = prepared("fgsm-rs", "bf16")
     assert trial.training.captured is None
     assert trial.info is not None
-    assert trial.info.notes["graph"].startswith("captured batches train otherwise: ")
+    assert trial.info.notes["graph"].startswith("captured and eager batches diverge: ")
 
 
 # The host

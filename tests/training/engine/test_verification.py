@@ -78,7 +78,7 @@ FAULTS = {
 def test_what_a_graph_does_otherwise_is_one(fault: str, noise: float) -> None:
     for seed in range(10):
         torch.manual_seed(seed)
-        assert mismatch(noise, fault).startswith(f"captured batches train otherwise: {FAULTS[fault]}")
+        assert mismatch(noise, fault).startswith(f"captured and eager batches diverge: {FAULTS[fault]}")
 
 
 def test_a_graph_that_yields_no_number_is_refused() -> None:
