@@ -29,9 +29,9 @@ Files = str | Path | Iterable[str | Path]
 def run(
     method: str | Path | Sequence[str | Path],
     *,
-    seeds: int | Sequence[int] = 0,
+    seeds: int | str | Sequence[int] = 0,
     hyper: Mapping[str, object] | None = None,
-    preset: str | None = None,
+    preset: str | Path | None = None,
     recipe: str = UNIFIED,
     eval_samples: int | str | None = None,
     device: str = "auto",
@@ -53,10 +53,10 @@ def run(
     how = options or RunOptions()
     request = Request(
         methods=[os.fspath(one) for one in ([method] if isinstance(method, (str, Path)) else method)],
-        preset=preset,
+        preset=None if preset is None else os.fspath(preset),
         settings=_checked(settings, OPTIONS),
         hyper=[f"{name}={value}" for name, value in (hyper or {}).items()],
-        seeds=str(seeds) if isinstance(seeds, int) else ",".join(map(str, seeds)),
+        seeds=",".join(map(str, seeds)) if isinstance(seeds, Sequence) and not isinstance(seeds, str) else str(seeds),
         eval_samples=None if eval_samples is None else str(eval_samples),
         recipe=recipe,
         require=how.require,

@@ -118,10 +118,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     """
     if device.type != "cuda":
         return {}
-    return {
-        "allocated": torch.cuda.max_memory_allocated(device),
-        "reserved": torch.cuda.max_memory_reserved(device),
-    }
+    return {"allocated": torch.cuda.max_memory_allocated(device), "reserved": torch.cuda.max_memory_reserved(device)}
 
 
 class PeakMemory:

@@ -21,7 +21,7 @@ def options(tmp_path: Path) -> RunOptions:
 
 @pytest.fixture
 def records(options: RunOptions) -> list[Record]:
-    return fatbench.run(["fgsm", "standard"], seeds=(0, 1), hyper={"fgsm.alpha": 0.5}, options=options, **QUICK)
+    return fatbench.run(["fgsm", "standard"], seeds="0,1", hyper={"fgsm.alpha": 0.5}, options=options, **QUICK)
 
 
 def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: RunOptions) -> None:
@@ -49,7 +49,9 @@ def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: 
         ({"time_budget": "soon"}, "a time budget looks like 90s"),
         ({"model": dict}, "model must be a name or a path, not type"),
         ({"select_on": "pgd-20"}, "--select-on requires --select best"),
-        ({"preset": "nowhere"}, "no preset 'nowhere'"),
+        ({"preset": Path("nowhere")}, "no preset 'nowhere'"),
+        ({"seeds": "0;1"}, "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
+        ({"evaluate": 5}, "evaluate takes names, as 'clean' or .* not a int"),
     ],
 )
 def test_a_mistake_is_one_line(settings: dict[str, object], says: str) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench import methods
-from fatbench.cli.console import make_console
+from fatbench.cli.console import echo, make_console
 from fatbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_method(
         _ = described.reach, described.norms  # reports a mistake in them before torch is imported
     reports = _look(names)
     if json_:
-        typer.echo(json.dumps([_as_dict(report) for report in reports], indent=1))
+        echo(json.dumps([_as_dict(report) for report in reports], indent=1))
     else:
         _print(reports)
     raise typer.Exit(BROKEN if any(report.failed for report in reports) else 0)

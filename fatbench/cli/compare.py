@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from fatbench.cli.console import make_console, say
+from fatbench.cli.console import echo, make_console, say
 from fatbench.errors import UsageError
 from fatbench.report.run import load_runs, split_names
 
@@ -110,7 +110,7 @@ def _print(groups: list[Group], format_: Format, checks: list[regression.Check] 
         text = {Format.MARKDOWN: render.markdown, Format.JSON: render.json}[format_](
             groups, per_seed=per_seed, checks=checks
         )
-    typer.echo(text, nl=not text.endswith("\n"))
+    echo(text)
 
 
 def _verdict(checks: list[regression.Check]) -> int:

@@ -1,9 +1,11 @@
 """What the command line prints: consoles, single lines and errors on stderr, JSON."""
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import typer
 from rich.console import Console
@@ -19,8 +21,19 @@ class _Console(Console):
     """A console whose reader may leave, as `head` does: what is under way goes on, unseen."""
 
     def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        _discard(self.file)
+
+
+def echo(text: str) -> None:
+    """Print `text` to stdout as it is; its reader may leave, too."""
+    try:
+        typer.echo(text, nl=not text.endswith("\n"))
+    except BrokenPipeError:
+        _discard(sys.stdout)
+
+
+def _discard(stream: IO[str]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fatbench.cli import options
-from fatbench.cli.console import json_list, make_console, say
+from fatbench.cli.console import echo, json_list, make_console, say
 from fatbench.cli.options import option, takes_settings
 from fatbench.cli.resume_hint import report_interrupted
 from fatbench.cli.show import print_result
@@ -69,7 +69,7 @@ def evaluate(
     spec = resolve_evaluation(given, eval_samples, resolve_device(device), **weights)
     warn_about_eps(spec)
     if dry_run:
-        typer.echo(json_list([spec]))
+        echo(json_list([spec]))
         return
     how = RunOptions(output=output, force=force, data_dir=data_dir, download=download)
     with cancel_on_signals() as signals:
@@ -78,7 +78,7 @@ def evaluate(
         except KeyboardInterrupt:
             raise typer.Exit(report_interrupted(spec, how, signals.exit_code)) from None
     if json:
-        typer.echo(json_list([result]))
+        echo(json_list([result]))
     else:
         print_result(make_console(), result, output / f"{result.id}.json")
     raise typer.Exit(_print_reasons(result) if strict else 0)

@@ -1,5 +1,6 @@
 """`fatbench new-method`: a file to start from."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ def new_method(
     from fatbench.conformance.scaffold import scaffold
 
     path = scaffold(name, output)
-    place = str(path) if path.is_absolute() else f"./{path}"
+    place = shlex.quote(str(path) if path.is_absolute() else f"./{path}")
     typer.echo(f"wrote {place}: a method that works, with comments. Make it yours, then:")
     typer.echo(f"  fatbench check-method {place}")
     typer.echo(f"  fatbench run --method {place}")

@@ -44,11 +44,7 @@ def option(*flags: str, panel: Section, **more: Any) -> Any:
 
 
 Checkpointing = Annotated[
-    str,
-    option(
-        panel=Section.OUTPUT,
-        help="Checkpoint interval: 60s (or 60), 10m, 1h, 1e (every epoch) or none.",
-    ),
+    str, option(panel=Section.OUTPUT, help="Checkpoint interval: 60s (or 60), 10m, 1h, 1e (every epoch) or none.")
 ]
 DataDir = Annotated[
     Path | None,
@@ -70,8 +66,7 @@ Device = Annotated[str, option(panel=Section.ENGINE, help="auto, cpu, cuda, cuda
 Require = Annotated[
     list[str] | None,
     option(
-        panel=Section.ENGINE,
-        help="Fail unless this part of the fast engine is in force, such as graph; repeatable.",
+        panel=Section.ENGINE, help="Fail unless this part of the fast engine is in force, such as graph; repeatable."
     ),
 ]
 Calibration = Annotated[
@@ -94,8 +89,7 @@ Evaluations = Annotated[
 EvalSamples = Annotated[
     str | None,
     option(
-        panel=Section.EVALUATION,
-        help="Test images for every evaluation, or all. \\[default: all; AutoAttack a subset]",
+        panel=Section.EVALUATION, help="Test images for every evaluation, or all. \\[default: all; AutoAttack a subset]"
     ),
 ]
 

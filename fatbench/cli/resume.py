@@ -103,7 +103,7 @@ def find_run(run: str, output: Path | None) -> tuple[Path, str]:
         return output or DEFAULT_OUTPUT, run
     if not _is_run(folder, run_id):
         raise UsageError(f"{path} {'is the record of no run' if path_exists(path) else 'does not exist'}")
-    if output is not None and output.absolute() != folder.absolute():
+    if output is not None and output.resolve() != folder.resolve():
         raise UsageError(f"{path} lies in {folder}, not in {output}: leave out --output")
     return folder, run_id
 
@@ -119,7 +119,7 @@ def unfinished(folder: Path, run_id: str) -> tuple[Record, bool]:
     if not _is_run(folder, run_id):
         raise UsageError(_no_run(folder, run_id))
     stored, path = paths.record_path(folder, run_id), paths.record_in_progress(folder, run_id)
-    replaces = path != stored and path_exists(path)
+    replaces = path != stored and paths.replacement_begun(folder, run_id)
     stored = path if replaces else stored
     found = _record(stored, folder, run_id)
     if found.id != run_id:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fatbench.cli import options
-from fatbench.cli.console import json_list
+from fatbench.cli.console import echo, json_list
 from fatbench.cli.options import option, takes_settings
 from fatbench.cli.session import run_all
 from fatbench.cli.warnings import warn_about_eps, warn_about_published
@@ -45,8 +45,7 @@ def run(
     output: options.Output = DEFAULT_OUTPUT,
     force: Annotated[bool, option("--force", panel=Section.OUTPUT, help="Run again what is stored already.")] = False,
     resume: Annotated[
-        bool,
-        option("--resume", panel=Section.OUTPUT, help="Resume interrupted runs; others start at the beginning."),
+        bool, option("--resume", panel=Section.OUTPUT, help="Resume interrupted runs; others start at the beginning.")
     ] = False,
     checkpoint_every: options.Checkpointing = "1e",
     strict: options.Strict = False,
@@ -78,7 +77,7 @@ def run(
         warn_about_eps(spec)
     warn_about_published(specs, request.hyper)
     if dry_run:
-        typer.echo(json_list(specs))
+        echo(json_list(specs))
         return
     how = RunOptions(
         output=output,

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from fatbench.cli.console import json_list, make_console, report_error, say
+from fatbench.cli.console import echo, json_list, make_console, report_error, say
 from fatbench.cli.resume_hint import report_interrupted, with_resume_hint
 from fatbench.cli.show import print_result
 from fatbench.cli.signals import Signals, cancel_on_signals, ignore_signals
@@ -94,7 +94,7 @@ class _Summary:
     def in_the_end(self, *, resumable: bool = False) -> int:
         """Say what became of all of them, and return the worst exit code; the rest may be `resumable`."""
         if self._json:
-            typer.echo(json_list(self._records))
+            echo(json_list(self._records))
         elif len(self._records) > 1:
             _print_comparison(self._console, self._records, self._output)
         ends = [*self._ends, *["not started"] * (len(self._specs) - len(self._ends))]
@@ -124,14 +124,14 @@ def _print_findings(records: Sequence[Record]) -> None:
     """Say why results are not to be relied on."""
     for result in records:
         for reason in reasons_to_distrust(result):
-            typer.echo(f"fatbench: {_title(result.spec)}: {reason.detail}", err=True)
+            say(f"{_title(result.spec)}: {reason.detail}")
 
 
 def _say_ends(specs: Sequence[RunSpec], ends: Sequence[str]) -> None:
     """Say what became of every run, since not all have come to a result."""
     width = max(len(end) for end in ends)
     for spec, end in zip(specs, ends, strict=True):
-        typer.echo(f"fatbench: {end:<{width}}  {_title(spec)}", err=True)
+        typer.echo(f"fatbench: {end:<{width}}  {_title(spec)}", err=True)  # in columns
 
 
 def _print_comparison(console: Console, records: list[Record], output: Path) -> None:

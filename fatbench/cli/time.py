@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fatbench.cli import options
-from fatbench.cli.console import make_console
+from fatbench.cli.console import echo, make_console
 from fatbench.cli.options import option, takes_settings
 from fatbench.config.option import Section
 from fatbench.config.request import Request
@@ -63,7 +63,7 @@ def time_steps(
         specs, runs=runs, batches=batches, interleave=interleave, data_dir=data_dir, download=download, require=parts
     )
     if json:
-        typer.echo(dumps(_as_dict(times, environment, interleave), indent=1))
+        echo(dumps(_as_dict(times, environment, interleave), indent=1))
         return
     console = make_console()
     console.print(Text(_heading(times[0].spec, environment), style="bold"))

@@ -44,8 +44,8 @@ def methods_with_recipe() -> list[str]:
 def dataset(recipe: Mapping[str, Any], request: Request) -> str:
     """Return the dataset of a run: the flag's, else the recipe's, else that which the preset is named after."""
     named = request.preset if request.preset in data.names() else None  # --preset cifar10 means its data too
-    found: str = request.settings.get("dataset") or recipe.get("dataset") or named or DEFAULT_DATASET
-    return found
+    given = (request.settings.get("dataset"), recipe.get("dataset"), named, DEFAULT_DATASET)
+    return next(one for one in given if one is not None)
 
 
 def hyper(

@@ -39,6 +39,12 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
+    known = {*methods.names(), *(description.name for description in described.values())}
+    unknown = next((name for name in preset.get("hyper", {}) if name not in known), None)
+    if unknown is not None:
+        raise UsageError(
+            f"{request.preset}: [hyper.{unknown:.40}] is of no method; there are {', '.join(sorted(known))}"
+        )
     assigned = _assignments(request.hyper, described.values())
     seeds = usage(parse_seeds, request.seeds)
     specs = []
@@ -146,6 +152,8 @@ def evaluations(settings: dict[str, Any], eval_samples: str | None) -> dict[str,
         UsageError: an evaluation is asked for in a way that cannot be right, or twice.
     """
     asked = settings.pop("evaluate", DEFAULT_EVALUATIONS)
+    if not isinstance(asked, (str, list, tuple)):
+        raise UsageError(f"evaluate takes names, as 'clean' or ['clean', 'pgd-20:n=500'], not a {type(asked).__name__}")
     requested = [usage(parse_request, text) for text in (split_requests(asked) if isinstance(asked, str) else asked)]
     autoattack_samples = settings.pop("autoattack_samples", None)
     if eval_samples not in (None, "all") and not re.fullmatch("0*[1-9][0-9]*", eval_samples):

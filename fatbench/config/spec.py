@@ -13,19 +13,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from fatbench.config import parsing
 from fatbench.config.option import Option, Section
-from fatbench.config.parsing import (
-    DEFAULT_SELECTION,
-    parse_budget,
-    parse_eps,
-    parse_evaluation,
-    parse_fraction,
-    parse_selection,
-    parse_target,
-    radius,
-    split_commas,
-    write_seconds,
-)
 from fatbench.errors import UsageError
 
 Norm = Literal["linf", "l2"]
@@ -47,7 +36,7 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
 _BOUNDS = {"gt": "must be more than", "ge": "must be at least", "lt": "must be less than", "le": "must be at most"}
 
 
-Share = Annotated[str, BeforeValidator(parse_fraction)]
+Share = Annotated[str, BeforeValidator(parsing.parse_fraction)]
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 _Start = Annotated[float, Field(ge=0, lt=1)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -84,7 +73,7 @@ class TrainSpec(_Part):
     epochs: Annotated[_Epochs | None, Option("Budget: N x len(loader) optimiser steps.", Section.WHAT)] = None
     train_seconds: Annotated[
         _Positive | None,
-        BeforeValidator(parse_budget),
+        BeforeValidator(parsing.parse_budget),
         Option(
             "Budget: training seconds, as 90s, 10m or 1h.", Section.WHAT, ("--time-budget",), "time_budget", str, str
         ),
@@ -94,7 +83,7 @@ class TrainSpec(_Part):
     schedule: Annotated[Schedule, Option("piecewise, cyclic, onecycle, cosine or constant.", Section.OPTIMISATION)]
     milestones: Annotated[
         tuple[Share, ...],
-        BeforeValidator(split_commas),
+        BeforeValidator(parsing.split_commas),
         Option(_MILESTONES_HELP, Section.OPTIMISATION, cli_type=str, toml_type=str | list[str | float]),
     ] = _MILESTONES
     peak: Annotated[Share | None, Option(_PEAK, Section.OPTIMISATION, cli_type=str, toml_type=str | float)] = None
@@ -107,8 +96,8 @@ class TrainSpec(_Part):
     target: Annotated[str | None, Option(_TARGET, Section.WHAT)] = None
     on_overfitting: Annotated[OnOverfitting, Option(_ON_OVERFITTING, Section.OPTIMISATION, ("--on-co",))] = "continue"
     select: Annotated[Select, Option(_SELECT, Section.EVALUATION)] = "last"
-    select_on: Annotated[str, BeforeValidator(parse_selection), Option(_SELECT_ON, Section.EVALUATION)] = (
-        DEFAULT_SELECTION
+    select_on: Annotated[str, BeforeValidator(parsing.parse_selection), Option(_SELECT_ON, Section.EVALUATION)] = (
+        parsing.DEFAULT_SELECTION
     )
     pad: Annotated[int, Field(ge=0, le=64), Option("Random crop: pixels of padding; 0 is none.", Section.DATA)]
     flip: Annotated[bool, Option("Random horizontal flip.", Section.DATA, ("--flip/--no-flip",))]
@@ -126,14 +115,14 @@ class TrainSpec(_Part):
     @field_validator("select_on")
     @classmethod
     def _selectable(cls, value: str) -> str:
-        if parse_evaluation(value) == "autoattack":
+        if parsing.parse_evaluation(value) == "autoattack":
             raise ValueError("a checkpoint is selected by what is looked at every epoch: clean, fgsm or pgd-STEPS")
         return value
 
     @field_validator("target")
     @classmethod
     def _canonical_target(cls, value: str | None) -> str | None:
-        return None if value is None else str(parse_target(value))
+        return None if value is None else str(parsing.parse_target(value))
 
     @field_validator("milestones")
     @classmethod
@@ -166,7 +155,7 @@ class TrainSpec(_Part):
     def budget(self) -> str:
         """The budget as people write it: "15 epochs", "3m", "90s"."""
         if self.train_seconds is not None:
-            return write_seconds(self.train_seconds)
+            return parsing.write_seconds(self.train_seconds)
         return f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
 
     @property
@@ -189,7 +178,7 @@ class EvalSpec(_Part):
     @classmethod
     def _known_evaluations(cls, value: dict[str, int | None]) -> dict[str, int | None]:
         for name in value:
-            parse_evaluation(name)
+            parsing.parse_evaluation(name)
         return value
 
     @model_validator(mode="after")
@@ -211,7 +200,7 @@ class RunSpec(_Part):
     dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Section.WHAT, ("--dataset", "-d"))]
     model: Annotated[str, Field(min_length=1), Option(_MODEL, Section.WHAT)]
     norm: Annotated[Norm, Option("linf or l2.", Section.WHAT)]
-    eps: Annotated[str, BeforeValidator(parse_eps), Option(_EPS, Section.WHAT, toml_type=str | float)]
+    eps: Annotated[str, BeforeValidator(parsing.parse_eps), Option(_EPS, Section.WHAT, toml_type=str | float)]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
     device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
     threads: Annotated[_Count | None, Option("CPU threads.", Section.ENGINE)]  # None leaves it to torch
@@ -245,7 +234,7 @@ class RunSpec(_Part):
     @property
     def epsilon(self) -> float:
         """The radius of the threat model, for images in [0, 1]."""
-        return radius(self.eps)
+        return parsing.radius(self.eps)
 
     @property
     def budget(self) -> str:
@@ -307,13 +296,13 @@ EVAL_OPTIONS = tuple(name for name in OPTIONS if PLACES[name][0] != "train")  # 
 
 def nested(given: dict[str, Any]) -> dict[str, Any]:
     """Return flat fields in their parts; what no part knows stays outside, to be refused there."""
-    found: dict[str, Any] = {"train": {}, "eval": {}}
+    parts: dict[str, dict[str, Any]] = {"": {}, "train": {}, "eval": {}}
     for name, value in given.items():
         part, field = PLACES.get(name, ("", name))
-        (found[part] if part else found)[field] = value
-    if given.get("method") == EXTERNAL:  # schemas before 4 said how such weights were trained, which nobody knows
-        found["train"] = None
-    return found
+        parts[part][field] = value
+    # Schemas before 4 said how weights from elsewhere were trained, which nobody knows.
+    train = None if given.get("method") == EXTERNAL else parts["train"]
+    return {"train": train, "eval": parts["eval"]} | parts[""]
 
 
 def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fatbench import methods
 from fatbench.errors import UsageError
+from fatbench.io.atomic import make_folder
 
 _TEMPLATE = Path(__file__).parent / "templates" / "my_idea.py"
 
@@ -22,7 +23,7 @@ def scaffold(name: str, folder: Path) -> Path:
     template = _TEMPLATE.read_text(encoding="utf-8")
     path = folder / f"{function}.py"
     _refuse(name, function, template, path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(re.sub(r"\bmy_idea\b", function, template))

@@ -92,12 +92,7 @@ def batches(problem: ToyProblem, ctx: Context, *, dtype: torch.dtype = torch.flo
 
 
 def losses(
-    problem: ToyProblem,
-    method: Method,
-    model: nn.Module,
-    ctx: Context,
-    *,
-    dtype: torch.dtype = torch.float64,
+    problem: ToyProblem, method: Method, model: nn.Module, ctx: Context, *, dtype: torch.dtype = torch.float64
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Yield every loss of the first batches with its batch; the optimiser step is taken when the next is asked for."""
     steps = optimizer(model)

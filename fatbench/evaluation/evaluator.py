@@ -90,12 +90,7 @@ class Evaluator:
         return self._attacked(name, model, survives, watch, facts)
 
     def _attacked(
-        self,
-        name: str,
-        model: Classifier,
-        survives: Look,
-        watch: Watch,
-        facts: dict[str, Fact],
+        self, name: str, model: Classifier, survives: Look, watch: Watch, facts: dict[str, Fact]
     ) -> EvalResult:
         standing = self._verdicts(survives, watch)
         clean = self._verdicts(in_microbatches(partial(is_correct, model)), lambda _: None)

@@ -55,8 +55,8 @@ def difference(found: Outputs, truth: Outputs, slack: Tolerance, usual: Outputs 
     """Return what of the answers found differs from the truth, "logits" or "gradients", or "".
 
     Args:
-        found: the answers that are doubted.
-        truth: what they should be.
+        found: the answers under test.
+        truth: the right ones.
         slack: how far they may be from it.
         usual: answers in the same precision that are trusted; what is found may be twice as far from the truth.
     """
@@ -97,7 +97,7 @@ def mismatch(classifier: Classifier, build: Callable[[Classifier], Answer], x: T
         return one_line(f"{type(error).__name__}: {error}")
     finally:
         torch.backends.cudnn.benchmark = searching
-    return worst and f"its {worst} would be others"
+    return worst and f"its {worst} differ"
 
 
 def _trained(classifier: Classifier) -> list[Tensor]:

@@ -63,12 +63,18 @@ def pending_replacement(folder: Path, run_id: str) -> Record | None:
 
 
 def replaces_result(folder: Path, run_id: str) -> bool:
-    """Whether a run that begins now, or is under way, is to replace a result."""
+    """Whether a run that begins now, or is under way, is to replace a result; one under way, also a damaged one."""
     path = record_path(folder, run_id)
     try:
-        return path_exists(path) and load(path).is_result
+        return load(path).is_result
     except UsageError:
-        return False  # not a record: nothing is lost by replacing it
+        return replacement_begun(folder, run_id)
+
+
+def replacement_begun(folder: Path, run_id: str) -> bool:
+    """Whether there is anything of a run that was to replace a result."""
+    files = [replacement_path(folder, run_id), *checkpoints(folder, run_id, replacing=True)]
+    return any(map(path_exists, files))
 
 
 def record_in_progress(folder: Path, run_id: str) -> Path:

@@ -56,12 +56,8 @@ def _effort(record: Record) -> dict[str, Any]:
     counts = {"parameters": record.parameters, "steps": record.steps, "data_passes": record.data_passes}
     events = ",".join(sorted({event.kind for event in record.events}))
     ends = {"stopped_by": record.budget.stopped_by, "events": events}
-    return ends | counts | times | passes | memory | _pace(record)
-
-
-def _pace(record: Record) -> dict[str, Any]:
-    pace = dict(record.throughput or {})
-    return pace | dict(record.compute or {}) | {"energy_joules": record.energy_joules}
+    pace = dict(record.throughput or {}) | dict(record.compute or {}) | {"energy_joules": record.energy_joules}
+    return ends | counts | times | passes | memory | pace
 
 
 def _trust(record: Record) -> dict[str, Any]:

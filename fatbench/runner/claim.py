@@ -8,7 +8,7 @@ from pathlib import Path
 from fatbench.errors import UsageError, WriteError
 from fatbench.io.atomic import link_atomically
 from fatbench.io.lock import locked
-from fatbench.io.safe_read import path_exists
+from fatbench.io.safe_read import is_directory, path_exists
 from fatbench.record import PROTOCOL, Record, load, save
 from fatbench.record.paths import IN_PROGRESS, final_name, pending_replacement, record_path, replacement_path
 from fatbench.runner.setup import EvalContext
@@ -63,7 +63,8 @@ def same_run(context: EvalContext, method_sha256: str, path: Path, *, force: boo
     except UsageError as error:
         if force:
             return None
-        raise UsageError(f"{error}; the same command with --force replaces it") from None
+        remedy = "move it" if is_directory(path) else "the same command with --force replaces it"
+        raise UsageError(f"{error}; {remedy}") from None
     same_data = record.data is not None and record.data.sha256 == context.dataset.sha256
     same = record.method.sha256 == method_sha256 and same_data and record.protocol == PROTOCOL
     return record if same and record.id == context.spec.id else None

@@ -83,10 +83,4 @@ def weights_of(model: nn.Module) -> StateDict:
 
 
 def _selection(policy: Literal["last", "best", "restored"], on: str | None, probe: Probe) -> Selection:
-    return Selection(
-        policy=policy,
-        on=on,
-        epoch=probe.epoch,
-        step=probe.step,
-        train_seconds=probe.train_seconds,
-    )
+    return Selection(policy=policy, on=on, epoch=probe.epoch, step=probe.step, train_seconds=probe.train_seconds)

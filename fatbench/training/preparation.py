@@ -152,8 +152,5 @@ def _in_force(training: Training, model: FastModel, train: TrainSpec) -> dict[st
     return (
         wanted
         | model.in_force
-        | {
-            "graph": training.captured is not None,
-            "cudnn-benchmark": on_gpu and wanted["cudnn-benchmark"],
-        }
+        | {"graph": training.captured is not None, "cudnn-benchmark": on_gpu and wanted["cudnn-benchmark"]}
     )

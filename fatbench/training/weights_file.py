@@ -23,9 +23,17 @@ def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, 
     """
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
-    content = safetensors.torch.save(tensors, metadata)
+    content = _with_metadata(safetensors.torch.save(tensors), metadata)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """Return the file with the metadata in its header, in a fixed order: safetensors writes them in any."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps({"__metadata__": metadata} | json.loads(content[8:start]), separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def load_weights(model: nn.Module, path: Path, run_id: str, sha256: str | None = None) -> None:

@@ -331,7 +331,7 @@ def test_without_any_rows_nothing_is_measured(tmp_path: Path) -> None:
 def test_what_is_no_number_meets_no_target() -> None:
     assert Figure("x", float("nan"), low=1.0).met is False
     assert report.table_of([Figure("x", float("nan"), low=1.0)]).splitlines()[1].split() == [
-        *("x", ">=", "1", "nan", "MISSED"),
+        *("x", ">=", "1", "nan", "MISSED")
     ]
 
 

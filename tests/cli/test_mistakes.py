@@ -75,6 +75,7 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run", "-m", "fgsm", "--model", "resnet81"), "no model 'resnet81': there are small-cnn, resnet18"),
         (("run", "-m", "fgsm", "--model", "no_such_package:net"), "no module 'no_such_package': install it"),
         (("run", "-m", "fgsm", "-d", "cifar11"), "no dataset 'cifar11': there are digits, "),
+        (("run", "-m", "fgsm", "-d", ""), "dataset: String should have at least 1 character"),
         (("run", "-m", "fgsm", "-d", "mine.npz"), "cannot read mine.npz: No such file"),
         (("run", "-m", "fgsm", "--batch-size", "5000"), "--batch-size 5000 is more than the 1200 training images"),
         (("run", "-m", "fgsm", "--limit-train", "99999"), "--limit-train 99999: digits has 1200 training images"),
@@ -105,6 +106,7 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
         ("learning_rate = 0.1", "mine.toml: no setting 'learning_rate'; there are autoattack_samples, awp, "),
         ("lr = -1.0", "mine.toml: --lr must be more than 0, not -1.0"),
         ("[hyper.fgsm]\nbta = 8", "fgsm has no 'bta'; it has alpha"),
+        ("[hyper.pgd_at]\n[hyper.nope]", "mine.toml: [hyper.nope] is of no method; there are aaer, atta, "),
     ],
 )
 def test_a_preset_of_her_own(fatbench: Fatbench, tmp_path: Path, content: str, line: str) -> None:
@@ -139,6 +141,13 @@ def test_the_reader_of_the_output_may_go_away(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(list((tmp_path / "results").glob("*.json"))) == 2  # runs go on unseen
+    (tmp_path / "bad.json").write_text("{}")
+    for format_ in ("table", "markdown", "json"):  # and exit codes stay what they are
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "fatbench", "compare", "results", "bad.json", "--format", format_]
+        assert subprocess.run(command, stdout=writer, stderr=subprocess.DEVNULL, cwd=tmp_path).returncode == USAGE
+        os.close(writer)
 
 
 def test_no_command_shows_the_help_and_nothing_else(fatbench: Fatbench) -> None:

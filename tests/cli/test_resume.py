@@ -62,8 +62,9 @@ def test_the_state_holds_the_record(
     assert scores(load(path)) == scores(resumed)
 
 
+@pytest.mark.parametrize("also_the_result", [False, True])
 def test_the_record_of_a_replacement_is_found_in_its_state(
-    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, also_the_result: bool
 ) -> None:
     fatbench(*RUN)
     path, record = the_record(tmp_path)
@@ -74,6 +75,8 @@ def test_the_record_of_a_replacement_is_found_in_its_state(
     running = path.parent / record.id / "running.json"
     damage(running)
     assert path.read_bytes() == before
+    if also_the_result:
+        damage(path)
     said = fatbench("resume", record.id, *RESUME)
     assert (said.code, running.exists()) == (0, False)
     assert "the record in its checkpoint takes its place" in said.err
@@ -230,7 +233,7 @@ def test_the_place_of_a_record_is_one_line_however_narrow_the_terminal(
 @pytest.mark.parametrize("text", ["60", "60s", "1h"])
 def test_how_often_is_taken_as_the_help_says(fatbench: Fatbench, text: str) -> None:
     assert fatbench(*RUN, "--checkpoint-every", text, "--dry-run").code == 0
-    assert "60s (or 60), 10m, 1h or 1e" in fatbench(*RUN, "--checkpoint-every", "often").complaint
+    assert "60s (or 60), 10m, 1h, 1e (every epoch) or none" in fatbench(*RUN, "--checkpoint-every", "often").complaint
 
 
 # After the last line

@@ -211,10 +211,7 @@ _LAST = "expected floating-point logits of shape (2, 10): give its last layer nu
         ("flat", f"maps 2 images of 1x8x8 to float32 of shape (128,), {_LAST}"),
         ("integers", f"maps 2 images of 1x8x8 to int64 of shape (2, 10), {_LAST}"),
         ("pair", "fails on 2 images of 1x8x8: NotLogitsError: the network returned a tuple, not one tensor of logits"),
-        (
-            "infinite",
-            "maps 2 images of 1x8x8, all black, to logits that are not finite: check its initialisation",
-        ),
+        ("infinite", "maps 2 images of 1x8x8, all black, to logits that are not finite: check its initialisation"),
         ("untrainable", "has nothing to train: none of its parameters requires a gradient"),
     ],
 )

@@ -81,11 +81,7 @@ def test_what_the_true_class_keeps_is_exact() -> None:
 @pytest.mark.parametrize(
     ("method", "flags", "message"),
     [
-        (
-            "free-at",
-            {"awp": 0.01},
-            "--awp: free-at takes several steps of a batch: every replay's attack is",
-        ),
+        ("free-at", {"awp": 0.01}, "--awp: free-at takes several steps of a batch: every replay's attack is"),
         ("standard", {"label_smoothing": 0.1}, "--label-smoothing 0.1 leaves the true class no more than the other 9"),
         ("standard", {"ema": 0.9, "swa": 0.5}, "one average of the weights is scored: --ema or --swa"),
         ("standard", {"ema": 1.5}, "--ema must be less than 1, not 1.5"),

@@ -84,7 +84,7 @@ def test_a_records_peak_is_that_of_training(memory: Memory, tmp_path: Path, monk
 
     taking(100, train, "_warm_up")
     taking(50, capture, "record_cuda_graph")
-    taking(90, preparation, "objection_to_graph")
+    taking(90, preparation, "graph_mismatch")
     taking(80, train, "_probe")
     record = run(make_spec("fgsm-rs", epochs=2, samples="6"), output=tmp_path)
     assert record.memory["training_allocated"] == record.memory["training_reserved"] == 50

@@ -36,10 +36,7 @@ OTHERWISE = {
         "calls.append(1); x = x if len(calls) % 2 else 1 - x",
         "captured and eager batches diverge: ",
     ),
-    "the device's attention": (
-        "torch.cuda.synchronize()",
-        "capture failed: RuntimeError: CUDA error: ",
-    ),
+    "the device's attention": ("torch.cuda.synchronize()", "capture failed: RuntimeError: CUDA error: "),
 }
 REFUSED = {
     "noise on the host": ("x = x + 0.01 * torch.rand(x.shape)", RuntimeError, "same device"),

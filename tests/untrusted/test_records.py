@@ -68,6 +68,7 @@ REFUSED = {
     "negative-time": with_fields(timing={"train": -1.0}),
     "unknown-field": with_fields(evil="x"),
     "id-upwards": with_fields(id="../../etc/passwd"),
+    "field-outside-its-part": with_fields(spec={"train": None, "epochs": 1}),
     "eps-as-code": with_fields(spec=json.loads(SOUND)["spec"] | {"eps": "__import__('os')"}),
     "eps-of-9999-digits": with_fields(spec=json.loads(SOUND)["spec"] | {"eps": "9" * 9999}),
     "eps-a-list": with_fields(spec=json.loads(SOUND)["spec"] | {"eps": [8]}),

@@ -91,12 +91,15 @@ def load(name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # encoding, syntax, a number of thousands of digits, deep nesting
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     try:
-        return Preset.model_validate(content).model_dump(exclude_unset=True)
+        found = Preset.model_validate(content).model_dump(exclude_unset=True)
     except ValidationError as error:
         problem = error.errors()[0]
         if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
             raise UsageError(f"{path}: {no_setting(problem['loc'][0], Preset.model_fields)}") from None
         raise UsageError(f"{path}: {first_problem(error)}") from None
+    if "hyper" in found:
+        found["hyper"] = {method.replace("_", "-"): hyper for method, hyper in found["hyper"].items()}
+    return found
 
 
 def no_setting(name: object, known: Iterable[str]) -> str:

@@ -4,20 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fatbench.report import formats
 from fatbench.report.aggregate import Accuracy, Row, seed_rows, status
 from fatbench.report.comparison import Group
-from fatbench.report.formats import (
-    NONE,
-    decimals,
-    evaluation_title,
-    interval,
-    percent,
-    points,
-    probability,
-    ratio,
-    sample_size,
-    unit,
-)
 from fatbench.report.pairs import NO_OUTCOMES, Pair
 from fatbench.report.validity import NOISY
 
@@ -47,7 +36,7 @@ def columns(group: Group, *, per_seed: bool = False) -> list[Column]:
     if group.setting.trained:
         found.append(_times(rows))
         if group.setting.epochs is not None:  # under a time budget every row takes the same time
-            found.append(column("x faster", rows, lambda row: ratio(row.speedup)))
+            found.append(column("x faster", rows, lambda row: formats.ratio(row.speedup)))
     found.extend(_accuracies(rows, name) for name in group.evaluations)
     if any(status(row) for row in rows):
         found.append(column("status", rows, status, numeric=False))
@@ -65,13 +54,13 @@ def marked_label(row: Row) -> str:
 
 
 def _times(rows: Sequence[Row]) -> Column:
-    name, size = unit(max((row.train_seconds.mean for row in rows if row.train_seconds), default=0.0))
+    name, size = formats.unit(max((row.train_seconds.mean for row in rows if row.train_seconds), default=0.0))
 
     def text(row: Row) -> str:
         time = row.train_seconds
         if time is None:
-            return NONE
-        digits = decimals(time.mean / size)
+            return formats.NONE
+        digits = formats.decimals(time.mean / size)
         spread = f" ± {time.std / size:.{digits}f}" if time.std is not None else ""
         return f"{time.mean / size:.{digits}f}{spread}{NOISY_MARK * (NOISY in row.events)}"
 
@@ -83,20 +72,20 @@ def _accuracies(rows: Sequence[Row], name: str) -> Column:
     shared = {_conditions(score) for score in scores}
     details = shared.pop() if len(shared) == 1 else ()
     cells = tuple(_accuracy(row.scores.get(name), row, in_heading=bool(details)) for row in rows)
-    return Column(evaluation_title(name), details, cells)
+    return Column(formats.evaluation_title(name), details, cells)
 
 
 def _conditions(score: Accuracy) -> tuple[str, ...]:
-    return tuple(text for text in (score.version, sample_size(score.images, score.most_images)) if text)
+    return tuple(text for text in (score.version, formats.sample_size(score.images, score.most_images)) if text)
 
 
 def _accuracy(score: Accuracy | None, row: Row, *, in_heading: bool) -> Cell:
     if score is None:
-        return (NONE,)
-    spread = f" ± {percent(score.std)}" if score.std is not None else ""
+        return (formats.NONE,)
+    spread = f" ± {formats.percent(score.std)}" if score.std is not None else ""
     fewer = (f"{score.seeds} of {row.finished} seeds",) if score.seeds < row.finished else ()
     conditions = () if in_heading else _conditions(score)
-    return (percent(score.mean) + spread, interval(score.low, score.high), *conditions, *fewer)
+    return (formats.percent(score.mean) + spread, formats.interval(score.low, score.high), *conditions, *fewer)
 
 
 def pair_columns(group: Group) -> list[Column]:
@@ -106,16 +95,20 @@ def pair_columns(group: Group) -> list[Column]:
         return []
     asides = {
         "seeds": [f"{pair.a.finished} / {pair.b.finished}" for pair in pairs],
-        "n": [str(pair.images) if pair.images else NONE for pair in pairs],
+        "n": [str(pair.images) if pair.images else formats.NONE for pair in pairs],
     }
     shared = {name: texts for name, texts in asides.items() if len(pairs) > 1 and len(set(texts)) == 1}
-    found = f"A - B on {evaluation_title(pairs[0].evaluation)}, points"
+    found = f"A - B on {formats.evaluation_title(pairs[0].evaluation)}, points"
     heading = tuple(f"{texts[0]} seeds" if name == "seeds" else f"n={texts[0]}" for name, texts in shared.items())
     return [
         column("A", pairs, lambda pair: row_name(pair.a, group.rows), numeric=False),
         column("B", pairs, lambda pair: row_name(pair.b, group.rows), numeric=False),
         Column(found, heading, tuple(_difference(pair) for pair in pairs)),
-        column("p (Holm)", pairs, lambda pair: NONE if pair.p_adjusted is None else probability(pair.p_adjusted)),
+        column(
+            "p (Holm)",
+            pairs,
+            lambda pair: formats.NONE if pair.p_adjusted is None else formats.probability(pair.p_adjusted),
+        ),
         *(Column(name, (), tuple((text,) for text in asides[name])) for name in asides if name not in shared),
         column("verdict", pairs, lambda pair: pair.verdict, numeric=False),
     ]
@@ -142,5 +135,5 @@ def row_name(row: Row, rows: Sequence[Row]) -> str:
 
 def _difference(pair: Pair) -> tuple[str, ...]:
     if pair.difference is None or pair.low is None or pair.high is None:
-        return (NONE,)
-    return (points(pair.difference), interval(pair.low, pair.high))
+        return (formats.NONE,)
+    return (formats.points(pair.difference), formats.interval(pair.low, pair.high))

@@ -67,8 +67,7 @@ def test_every_image_is_broken_by_what_the_standard_evaluation_breaks_it_with(
 
 
 @pytest.mark.parametrize(
-    ("classes", "version"),
-    [(2, "custom(2 classes)"), (3, "custom(3 classes)"), (5, "standard(4 targets)")],
+    ("classes", "version"), [(2, "custom(2 classes)"), (3, "custom(3 classes)"), (5, "standard(4 targets)")]
 )
 @pytest.mark.usefixtures("short")
 def test_few_classes_work_and_are_labelled(classes: int, version: str) -> None:

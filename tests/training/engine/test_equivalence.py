@@ -74,9 +74,9 @@ def test_rounding_is_no_objection_though_it_turns_a_relu(off: dict[str, float], 
 
 WRONG: dict[str, tuple[Callable[[Classifier], Answer], str]] = {
     "logits": (off_by(logits=0.3), "its logits differ"),
-    "gradients of images": (off_by(to_image=0.5), "its gradients would be others"),
+    "gradients of images": (off_by(to_image=0.5), "its gradients differ"),
     "another input": (lambda trial: lambda x: trial(x.flip(3)), "its logits differ"),
-    "no gradient": (lambda trial: lambda x: trial(x.detach()) + 0 * x.sum(), "its gradients would be others"),
+    "no gradient": (lambda trial: lambda x: trial(x.detach()) + 0 * x.sum(), "its gradients differ"),
     "not a number": (lambda trial: lambda x: trial(x) * float("nan"), "its logits differ"),
     "an exception": (lambda trial: lambda x: trial(x)[:, 7], "IndexError: index 7 is out of bounds"),
 }
@@ -99,7 +99,7 @@ def test_gradients_of_weights_count_in_train_mode_alone() -> None:
         still = copy.deepcopy(trial).requires_grad_(False)
         return lambda x: still(x) + 0 * trial(x.detach())
 
-    assert mismatch(network(), build, images(), training=True) == "its gradients would be others"
+    assert mismatch(network(), build, images(), training=True) == "its gradients differ"
     assert mismatch(network(), build, images(), training=False) == ""
 
 
