@@ -39,12 +39,11 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
-    known = {*methods.names(), *(description.name for description in described.values())}
-    unknown = next((name for name in preset.get("hyper", {}) if name not in known), None)
-    if unknown is not None:
-        raise UsageError(
-            f"{request.preset}: [hyper.{unknown:.40}] is of no method; there are {', '.join(sorted(known))}"
-        )
+    own = Path(preset.get("method", "")).stem.replace("_", "-")
+    others = set(preset.get("hyper", {})) - {own, *(description.name for description in described.values())}
+    known = methods.names() if others else []  # looks through installed packages
+    for name in sorted(others.difference(known)):
+        raise UsageError(f"{request.preset}: [hyper.{name:.40}] is of no method; there are {', '.join(known)}")
     assigned = _assignments(request.hyper, described.values())
     seeds = usage(parse_seeds, request.seeds)
     specs = []

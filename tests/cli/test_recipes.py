@@ -143,6 +143,8 @@ def test_eps_fills_in_what_is_tied_to_it(
     (tmp_path / "mine.toml").write_text(PRESET)
     (spec,) = specs(fatbench("run", "--preset", "mine.toml", *flags, "--dry-run"))
     assert spec["hyper"]["weight"] == weight
+    (another,) = specs(fatbench("run", "--preset", "mine.toml", "-m", "standard", "-d", "digits", "--dry-run"))
+    assert another["method"] == "standard"  # though [hyper.mine] is not of it
 
 
 TIED = [name for name in methods.names() if presets.official(name).get("tracks")]
