@@ -33,6 +33,13 @@ def step(x_adv, x_natural, grad, step_size, epsilon, norm):
     return x_natural + torch.where(lengths(delta) > epsilon, delta * epsilon / lengths(delta), delta)
 
 
+def outer_loss(model, x_natural, x_adv, y, beta):
+    """The loss of TRADES' weights."""
+    logits, adv_logits = model(x_natural), model(x_adv)
+    kl = F.kl_div(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1), reduction="sum") / len(y)
+    return F.cross_entropy(logits, y) + beta * kl
+
+
 def label_smoothing(label, factor, classes):
     one_hot = torch.eye(classes, dtype=torch.float64)[label]
     return one_hot * factor + (1 - one_hot) * (1 - factor) / (classes - 1)

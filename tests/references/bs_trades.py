@@ -6,7 +6,7 @@ L2 is not in the script: steps along the normalised gradient, then the box befor
 import torch
 import torch.nn.functional as F
 
-from tests.references._common import step
+from tests.references._common import outer_loss, step
 
 SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5, "gamma": 0.4}
 PASSES = (4, 4, 2)  # forward, to inputs, to weights; per update at the defaults
@@ -33,12 +33,7 @@ def backward_smoothing_loss(model, x_natural, y, step_size, epsilon, perturb_ste
         grad = torch.autograd.grad(loss_kl, [x_adv])[0]
         x_adv = step(x_adv, x_natural, grad, step_size, epsilon, norm)
 
-    model.train()
-    logits = model(x_natural)
-    adv_logits = model(x_adv.detach())
-    loss_natural = F.cross_entropy(logits, y)
-    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
-    return loss_natural + beta * loss_robust
+    return outer_loss(model.train(), x_natural, x_adv.detach(), y, beta)
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=10.0, gamma=1.0, norm="linf"):

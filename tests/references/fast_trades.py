@@ -7,7 +7,7 @@ script: a normal direction of uniform length, steps along the normalised gradien
 import torch
 import torch.nn.functional as F
 
-from tests.references._common import random_start, step
+from tests.references._common import outer_loss, random_start, step
 
 SETTINGS = {"steps": 2, "alpha": 0.6, "beta": 2.5}
 PASSES = (4, 3, 2)  # forward, to inputs, to weights; per update at the defaults
@@ -16,7 +16,6 @@ PASSES = (4, 3, 2)  # forward, to inputs, to weights; per update at the defaults
 def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, norm):
     criterion_kl = torch.nn.KLDivLoss(reduction="sum")
     model.eval()
-    batch_size = len(x_natural)
     x_adv = x_natural.detach() + random_start(x_natural, epsilon, norm)
     nat_probs = F.softmax(model(x_natural), dim=1).detach()
     for _ in range(perturb_steps):
@@ -24,12 +23,7 @@ def fast_trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, bet
         loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), nat_probs)
         grad = torch.autograd.grad(loss_kl, [x_adv])[0]
         x_adv = step(x_adv, x_natural, grad, step_size, epsilon, norm)
-    model.train()
-    logits = model(x_natural)
-    adv_logits = model(x_adv.detach())
-    loss_natural = F.cross_entropy(logits, y)
-    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
-    return loss_natural + beta * loss_robust
+    return outer_loss(model.train(), x_natural, x_adv.detach(), y, beta)
 
 
 def train(model, batches, *, eps, lr, momentum, weight_decay, steps=1, alpha=1.0, beta=6.0, norm="linf"):

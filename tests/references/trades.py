@@ -7,7 +7,7 @@ the ball.
 import torch
 import torch.nn.functional as F
 
-from tests.references._common import step
+from tests.references._common import outer_loss, step
 
 SETTINGS = {"steps": 3, "alpha": 0.6, "beta": 2.5, "noise": 0.2}
 PASSES = (13, 12, 2)  # forward, to inputs, to weights; per update at the defaults
@@ -16,7 +16,6 @@ PASSES = (13, 12, 2)  # forward, to inputs, to weights; per update at the defaul
 def trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, noise, norm):
     criterion_kl = torch.nn.KLDivLoss(reduction="sum")
     model.eval()
-    batch_size = len(x_natural)
     x_adv = x_natural.detach() + noise * torch.randn(x_natural.shape, dtype=x_natural.dtype).detach()
     for _ in range(perturb_steps):
         x_adv.requires_grad_()
@@ -24,12 +23,7 @@ def trades_loss(model, x_natural, y, step_size, epsilon, perturb_steps, beta, no
             loss_kl = criterion_kl(F.log_softmax(model(x_adv), dim=1), F.softmax(model(x_natural), dim=1))
         grad = torch.autograd.grad(loss_kl, [x_adv])[0]
         x_adv = step(x_adv, x_natural, grad, step_size, epsilon, norm)
-    model.train()
-    logits = model(x_natural)
-    adv_logits = model(x_adv.detach())
-    loss_natural = F.cross_entropy(logits, y)
-    loss_robust = (1.0 / batch_size) * criterion_kl(F.log_softmax(adv_logits, dim=1), F.softmax(logits, dim=1))
-    return loss_natural + beta * loss_robust
+    return outer_loss(model.train(), x_natural, x_adv.detach(), y, beta)
 
 
 def train(
