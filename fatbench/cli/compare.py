@@ -66,8 +66,12 @@ def compare(
     if paired and per_seed and format_ is Format.CSV:
         raise UsageError("a CSV holds one table: --paired or --per-seed")
     left_out: list[UsageError] = []
-    runs = load_runs(files, left_out.append)
-    gc.freeze()  # all records stay to the end
+    gc.disable()
+    try:
+        runs = load_runs(files, left_out.append)
+    finally:
+        gc.freeze()  # all records stay to the end
+        gc.enable()
     known = load_runs(split_names(baseline), left_out.append) if baseline else None
     if left_out and baseline:
         raise left_out[0]

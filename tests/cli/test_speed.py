@@ -38,7 +38,7 @@ def study(folder: Path) -> None:
     save(whole, folder).unlink()
     for number in range(RECORDS):
         content["id"] = f"r{number}"
-        content["spec"] |= {"seed": number % 50, "lr": 0.1 + number // 50 / 1000}
+        content["spec"]["seed"], content["spec"]["train"]["lr"] = number % 50, 0.1 + number // 50 / 1000
         (folder / f"r{number}.json").write_text(json.dumps(content, indent=1))  # as a file that has been edited
 
 
