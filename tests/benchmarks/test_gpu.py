@@ -238,7 +238,7 @@ def test_ctrl_c_is_one_line_and_what_is_measured_stands(tmp_path: Path) -> None:
         command(tmp_path, "--only", "speed"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     mine = Rows(tmp_path / "rows" / "speed.jsonl", "")
-    while not mine.measured():
+    while process.poll() is None and not mine.measured():
         time.sleep(0.02)
     children = children_of(process.pid)
     process.send_signal(signal.SIGINT)
