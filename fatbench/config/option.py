@@ -22,7 +22,7 @@ class Option:
     """One option, as metadata of a field of `RunSpec`, `TrainSpec` or `EvalSpec`.
 
     A field that has one is an option of `fatbench run`, a key of presets, a part of what names a row of
-    `fatbench compare`, and of the run's panel where it differs from its default; nothing else need be written.
+    `fatbench compare`, and, in `TrainSpec`, of the run's panel where it differs from its default.
     """
 
     help: str

@@ -1,6 +1,7 @@
 """Parts of the engine that are required: nothing that was earned is lost, or passes, for want of one."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -57,3 +58,10 @@ def test_what_an_interrupted_run_has_come_to_outlives_a_refusal(spec: RunSpec, t
     assert (after.history, after.status) == (before.history, "failed")
     run(spec, output=tmp_path / "b", resume=True)
     assert_alike(tmp_path / "a", tmp_path / "b", spec)
+
+
+def test_a_part_that_nobody_answers_for_is_off(spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fatbench.training.preparation.EnginePart", Literal["fold", "planted"])
+    engine = run(spec, output=tmp_path).engine
+    assert engine is not None
+    assert (engine.in_force["planted"], engine.in_force["fused-sgd"]) == (False, True)
