@@ -12,7 +12,8 @@ from typing import Any, TypeVar, get_args
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
-from fatbench.config.parsing import parse_request, parse_seeds, split_requests
+from fatbench.config.lists import ALL, method_names, parse_radii, parse_seeds
+from fatbench.config.parsing import parse_request, split_requests
 from fatbench.config.request import Request
 from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, EnginePart, Norm, RunSpec, SettingError, build_spec
 from fatbench.errors import UsageError
@@ -29,13 +30,13 @@ _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
 
 def resolve(request: Request, device: str) -> list[RunSpec]:
-    """Return one spec per method and seed, methods first; `device` is resolved already.
+    """Return one spec per method, eps and seed, methods first; `device` is resolved already.
 
     Raises:
         UsageError: the first thing that cannot be right, in one line.
     """
     preset = presets.load(request.preset) if request.preset else {}
-    names = list(dict.fromkeys(request.methods or ([preset["method"]] if preset.get("method") else [])))
+    names = method_names(request.methods, methods.built_in) or ([preset["method"]] if preset.get("method") else [])
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
@@ -53,12 +54,18 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         defaults = presets.for_dataset(dataset)
         settings = _settings((defaults, recipe), dataset, request, device)
         meant = assigned.get(None, {}) | assigned.get(description.name, {})  # what is said of one method stands above
-        hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
-        own_method = description.sha256 if description.package else source_sha256(name)
-        sources = {"method_source": own_method, "model_source": source_sha256(settings["model"])}
+        sources = {
+            "method_source": description.sha256 if description.package else source_sha256(name),
+            "model_source": source_sha256(settings["model"]),
+        }
         with _blamed_on_preset(recipe, request):
-            specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
-        check_compatible(description, specs[-1])
+            radii = _radii(settings)
+        for eps in radii:
+            settings["eps"] = eps
+            hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
+            with _blamed_on_preset(recipe, request):
+                specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
+        _check_compatible(description, specs[-1], request)
     return specs
 
 
@@ -75,8 +82,28 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
     dataset = settings["dataset"]
     request = Request(settings=settings, eval_samples=eval_samples)
     merged = _settings((presets.for_dataset(dataset), {}), dataset, request, device)
-    scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"}
+    radii = _radii(merged)
+    if len(radii) > 1:
+        raise UsageError(f"an evaluation has one eps, not {' and '.join(radii)}: run it once for each")
+    scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"} | {"eps": radii[0]}
     return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=source_sha256(merged["model"]))
+
+
+def _radii(settings: Mapping[str, Any]) -> list[str]:
+    try:
+        return parse_radii(settings["eps"])
+    except ValueError as error:
+        raise SettingError(str(error), "eps") from None
+
+
+def _check_compatible(description: methods.Description, spec: RunSpec, request: Request) -> None:
+    """Raise where the method is not made for what the spec asks of it, with the remedy for one of very many."""
+    try:
+        check_compatible(description, spec)
+    except UsageError as error:
+        if description.name in request.methods or ALL not in ",".join(request.methods).split(","):
+            raise
+        raise UsageError(f"{error}: name the methods to run instead of --method {ALL}") from None
 
 
 @contextmanager
@@ -209,6 +236,11 @@ def _assignments(texts: Sequence[str], described: Collection[methods.Description
             key = f"{method}.{name}" if method else name
             raise UsageError(f"--set {key} is given twice, as {found[method][name]} and as {value}: leave one out")
         found[method][name] = value
+    for name, value in found[None].items():
+        lacking = next((one.name for one in described if name not in one.hyper), None)
+        having = next((one.name for one in described if name in one.hyper), None)
+        if lacking and having:
+            raise UsageError(f"{lacking} has no '{name}'; for one method alone: --set {having}.{name}={value:.40}")
     return found
 
 
