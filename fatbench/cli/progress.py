@@ -1,44 +1,71 @@
 """Progress of a run: a live line on a terminal, a line per epoch elsewhere."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
+from fatbench.cli.overall import Overall
 from fatbench.evaluation.eval_result import EvalProgress
 from fatbench.record import Record
 from fatbench.record.parts import Probe, Score
 from fatbench.runner.observer import Observer
 from fatbench.training.loop import TrainStatus
 
-_ROOM_FOR_PROBE = 112  # columns
+_SPINNER, _BAR = 2, 13  # columns, with the space behind
+_SHORTEST = 8  # of what is left of a title
+Fact = tuple[int, str]  # its rank, and the text: where space is short the highest ranks go first, and rank 0 stays
 
 
 class ProgressObserver(Observer):
-    """Draws a run's progress on `console`; used as a context manager around it."""
+    """Draws a run's progress on `console`; used as a context manager around it.
 
-    def __init__(self, console: Console, title: str, quiet: bool = False, command: str = "run") -> None:
+    Args:
+        title: what the run is called.
+        command: that makes the run again.
+        overall: the runs of the command, of which there may be several.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        quiet: bool = False,
+        command: str = "run",
+        overall: Overall | None = None,
+    ) -> None:
         self._command = command
         self._console = console
         self._title = title
+        self._overall = overall if overall and len(overall.specs) > 1 else None
         self._live = console.is_terminal and not quiet
         self._lines = not console.is_terminal and not quiet
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
+            _Bar(bar_width=_BAR - 1),
             TextColumn("{task.fields[facts]}", markup=False),
             console=console,
             transient=True,
             refresh_per_second=4,
             disable=not self._live,
         )
-        self._task: TaskID = self._progress.add_task(self._title, total=None, facts="")
+        self._all: TaskID | None = None
+        if self._overall:
+            self._all = self._progress.add_task(self._overall.place, total=1.0, facts="", bar=True)
+        self._task: TaskID = self._progress.add_task(self._title, total=None, facts="", bar=True)
         self._last_probe = ""
 
     def __enter__(self) -> Self:
         self._progress.start()
+        if self._overall and self._lines:
+            left = self._overall.seconds_left()
+            rest = "" if left is None else f", about {_duration(left, 0)} left for all runs"
+            self._print(f"{self._overall.place}: {self._title}{rest}")
         return self
 
     def __exit__(
@@ -48,7 +75,7 @@ class ProgressObserver(Observer):
 
     def stage(self, name: str) -> None:
         """A new stage has begun: the bar restarts."""
-        self._update(name, None, 0.0, "")
+        self._update(name, None, 0.0, [])
         if self._lines:
             self._print(f"{self._title}: {name}")
 
@@ -69,9 +96,15 @@ class ProgressObserver(Observer):
     def training(self, status: TrainStatus, images_per_second: float) -> None:
         """Training is at `status`."""
         left = status.train_seconds * (1 - status.progress) / status.progress if status.progress > 0 else 0.0
-        facts = f"epoch {status.epoch}  loss {status.loss:.3f}  lr {status.lr:.4f}  {images_per_second:,.0f} images/s"
-        probe = f"  {self._last_probe}" if self._console.width > _ROOM_FOR_PROBE else ""
-        self._update("", 1.0, status.progress, f"{facts}  {_duration(left)} left{probe}")
+        facts = [
+            (1, f"epoch {status.epoch}"),
+            (0, f"loss {status.loss:.3f}"),
+            (2, f"lr {status.lr:.4f}"),
+            (0, f"{images_per_second:,.0f} images/s"),
+            (0, f"{_duration(left)} left"),
+            *([(3, self._last_probe)] if self._last_probe else []),
+        ]
+        self._update("", 1.0, status.progress, facts, left)
 
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""
@@ -84,9 +117,13 @@ class ProgressObserver(Observer):
 
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
-        left = "" if progress.seconds_left is None else f"  {_duration(progress.seconds_left)} left of it"
-        facts = f"{progress.part}{left}  {progress.done} of {progress.total} images settled"
-        self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts)
+        left = progress.seconds_left
+        facts = [
+            (1, progress.part),
+            *([] if left is None else [(0, f"{_duration(left)} left of it")]),
+            (2, f"{progress.done} of {progress.total} images settled"),
+        ]
+        self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts, left or 0.0)
 
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""
@@ -97,14 +134,45 @@ class ProgressObserver(Observer):
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _update(self, stage: str, total: float | None, completed: float, facts: str) -> None:
-        description = f"{self._title}: {stage}" if stage else self._title
-        self._progress.update(self._task, description=description, total=total, completed=completed, facts=facts)
+    def _update(
+        self, stage: str, total: float | None, completed: float, facts: Sequence[Fact], seconds_left: float = 0.0
+    ) -> None:
+        described = f"{self._title}: {stage}" if stage else self._title
+        title, bar, text = _fitted(described, facts, self._console.width)
+        self._progress.update(self._task, description=title, total=total, completed=completed, facts=text, bar=bar)
+        if self._overall and self._all is not None:
+            left = self._overall.seconds_left(seconds_left)
+            rest = "" if left is None else f"about {_duration(left, 0)} left for all"
+            self._progress.update(self._all, completed=self._overall.done, facts=rest, bar=bar)
 
 
-def _duration(seconds: float) -> str:
+class _Bar(BarColumn):
+    """A bar where there is room for one."""
+
+    def render(self, task: Task) -> RenderableType:  # type: ignore[override]
+        return super().render(task) if task.fields["bar"] else Text()
+
+
+def _fitted(title: str, facts: Sequence[Fact], width: int) -> tuple[str, bool, str]:
+    """Return the title, whether there is a bar, and the facts that fit into one line of so many columns.
+
+    First facts of a high rank go, then the bar, then the title's end.
+    """
+    room = width - _SPINNER - cell_len(title) - 1
+    for bar in (True, False):
+        for least in range(max((rank for rank, _ in facts), default=0), -1, -1):
+            text = "  ".join(text for rank, text in facts if rank <= least)
+            if cell_len(text) <= room - _BAR * bar:
+                return title, bar, text
+    text = "  ".join(text for rank, text in facts if rank == 0)
+    short = Text(title)
+    short.truncate(max(_SHORTEST, width - _SPINNER - cell_len(text) - 1), overflow="ellipsis")
+    return short.plain, False, text
+
+
+def _duration(seconds: float, decimals: int = 1) -> str:
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.{decimals}f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,139 @@
+"""The live line at any width, and what is said of several runs: which one is under way, and the time for all."""
+
+import io
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fatbench.cli.overall import Overall
+from fatbench.cli.progress import ProgressObserver
+from fatbench.config.request import Request, RunOptions
+from fatbench.config.resolve import resolve
+from fatbench.config.spec import RunSpec
+from fatbench.evaluation.eval_result import EvalProgress
+from fatbench.record import Record, load
+from fatbench.training.loop import TrainStatus
+from tests.cli.conftest import TINY, Said
+
+Fatbench = Callable[..., Said]
+STATUS = TrainStatus(
+    steps=50, batches=50, epoch=13, progress=0.04, train_seconds=31.25, lr=0.2, loss=1.2345
+)  # 12 min 30 s are left
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def specs(*methods: str, seeds: str = "0") -> list[RunSpec]:
+    return resolve(Request(methods=methods, seeds=seeds), device="cpu")
+
+
+def last_frame(width: int, title: str, overall: Overall | None, show: Callable[[ProgressObserver], None]) -> list[str]:
+    file = io.StringIO()
+    console = Console(width=width, file=file, force_terminal=True, legacy_windows=False)
+    with ProgressObserver(console, title, overall=overall) as observer:
+        show(observer)
+    frame = file.getvalue().rpartition("\x1b[?25h")[0]  # what follows wipes it away
+    return [line.rstrip() for line in re.split(r"[\r\n]+", ESCAPES.sub("", frame)) if line.strip()][-2:]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("several", [False, True])
+def test_loss_rate_and_time_left_are_in_the_line(tmp_path: Path, width: int, several: bool) -> None:
+    overall = Overall(specs("fast-trades", seeds="8,9,10"), RunOptions(output=tmp_path)) if several else None
+    *_, line = frame = last_frame(width, "fast-trades seed 10", overall, lambda one: one.training(STATUS, 13_483.0))
+    assert ("run 1 of 3" in frame[0]) is several
+    assert len(line) <= width
+    for fact in ("fast-trades", "loss 1.234", "13,483 images/s", "12 min 30 s left"):
+        assert fact in line
+    assert ("…" in line, "epoch 13  loss" in line) == (width == 60, width == 120)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_so_is_the_time_that_an_attack_has_left(width: int) -> None:
+    progress = EvalProgress(150, 200, "apgd-t, chunk 1 of 2", 72.0)
+
+    def show(observer: ProgressObserver) -> None:
+        observer.evaluating("autoattack", progress)
+
+    *_, line = last_frame(width, "bs-trades seed 0", None, show)
+    assert len(line) <= width
+    assert "1 min 12 s left of it" in line
+    assert "bs-trades seed 0: evaluating auto" in line
+    assert ("apgd-t, chunk 1 of 2" in line) is (width == 120)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_time_for_all_is_what_this_command_has_measured(
+    fatbench: Fatbench, tmp_path: Path, clock: list[float]
+) -> None:
+    fatbench("run", "-m", "standard", "--seeds", "1", *TINY)
+    (path,) = (tmp_path / "results").glob("*.json")
+    stored: Record = load(path)
+
+    def result(spec: RunSpec, status: str = "finished") -> Record:
+        return stored.model_copy(update={"spec": spec, "status": status})
+
+    flags = {"epochs": 1, "evaluate": ["clean"]}
+    asked = Request(methods=["standard", "fgsm"], seeds="0-3", settings=flags)
+    runs = resolve(asked, device="cpu")
+    overall = Overall(runs, RunOptions(output=tmp_path / "results"))
+    overall.begin(runs[0])
+    clock[0] += 7
+    assert overall.seconds_left(3.0) is None  # nothing is known yet
+    clock[0] += 3
+    overall.finished(result(runs[0]))
+    overall.begin(runs[1])
+    assert overall.seconds_left() == 60  # six times ten: seed 1 is stored
+    overall.finished(result(runs[1]))
+    overall.begin(runs[2])
+    clock[0] += 4
+    assert overall.seconds_left() == 56
+    clock[0] += 4
+    overall.finished(result(runs[2], "diverged"))  # early, and no measure of the others
+    overall.begin(runs[4])
+    clock[0] += 20
+    assert (overall.seconds_left(), overall.seconds_left(2.0)) == (30, 32)
+    overall.finished(result(runs[4]))
+    overall.begin(runs[5])
+    assert overall.seconds_left() == 60
+    assert Overall(runs, RunOptions(output=tmp_path / "results", force=True))._stored == [False] * 8
+
+
+def test_several_runs_are_a_line_each_and_a_table(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def bad(model, batch, ctx): yield from ()")
+    loud = [word for word in TINY if word != "--quiet"]
+    said = fatbench("run", "-m", "standard", "-m", "./bad.py", "-m", "fgsm", *loud)
+    assert said.code == 4
+    lines = said.out.splitlines()
+    assert [re.sub(r"[0-9.]+( s|%)", r"#\1", line) for line in lines[:2]] == [
+        "run 1 of 3: standard seed 0  # s  clean #%",
+        "run 3 of 3: fgsm seed 0  # s  clean #%",
+    ]
+    assert "x faster" in said.out
+    assert lines[-1] == "records in results: `fatbench show RESULT.json` prints one in full"
+    begun = [line for line in said.err.splitlines() if re.match("run . of 3", line)]
+    assert begun[0] == "run 1 of 3: standard seed 0"
+    assert re.fullmatch("run 2 of 3: bad seed 0, about .* s left for all runs", begun[1])
+    assert "fatbench: bad seed 0: " in said.err
+    assert "╭" not in said.out
+    again = fatbench("run", "-m", "standard", "-m", "fgsm", *TINY, "--panel")
+    assert again.out.count("╭") == 2
+    assert "run 1 of 2" not in again.out
+    assert "╭" in fatbench("run", "-m", "standard", *TINY).out  # a single one keeps its panel
+
+
+def test_runs_at_several_radii_are_told_apart(fatbench: Fatbench) -> None:
+    said = fatbench("run", "-m", "standard", "--eps", "4/255,8/255", *TINY)
+    assert [line.partition("  ")[0] for line in said.out.splitlines()[:2]] == [
+        "run 1 of 2: standard eps 4/255 seed 0",
+        "run 2 of 2: standard eps 8/255 seed 0",
+    ]
