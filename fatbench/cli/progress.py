@@ -17,6 +17,7 @@ from fatbench.runner.observer import Observer
 from fatbench.training.loop import TrainStatus
 
 _SPINNER, _BAR = 2, 13  # columns, with the space behind
+_LONG = 15  # seconds that nobody waits without a word
 _SHORTEST = 8  # of what is left of a title
 Fact = tuple[int, str]  # its rank, and the text: where space is short the highest ranks go first, and rank 0 stays
 
@@ -114,6 +115,12 @@ class ProgressObserver(Observer):
             loss = "-" if probe.loss is None else f"{probe.loss:.3f}"
             line = f"epoch {probe.epoch}  loss {loss}  lr {probe.lr:.4f}  {_duration(probe.train_seconds)}"
             self._print(f"{self._title}: {line}  validation: {seen}")
+
+    def expecting(self, name: str, images: int, seconds: float, by: str) -> None:
+        """The evaluation `name` will take long: say so before it begins."""
+        if (self._live or self._lines) and seconds > _LONG:
+            about = f"about {_duration(seconds, 0)} at the pace of {by}"
+            self._print(f"{self._title}: {name} on {images:,} images: {about}")
 
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""

@@ -65,6 +65,16 @@ def test_so_is_the_time_that_an_attack_has_left(width: int) -> None:
     assert ("apgd-t, chunk 1 of 2" in line) is (width == 120)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_long_attack_is_said_beforehand_and_a_short_one_is_not(terminal: bool) -> None:
+    file = io.StringIO()
+    with ProgressObserver(Console(file=file, width=80, force_terminal=terminal), "trades seed 0") as observer:
+        observer.expecting("autoattack", 200, 14.0, "pgd-20")
+        assert "autoattack" not in file.getvalue()
+        observer.expecting("autoattack", 1200, 131.6, "pgd-20")
+    assert "trades seed 0: autoattack on 1,200 images: about 2 min 12 s at the pace of pgd-20\n" in file.getvalue()
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
