@@ -174,8 +174,8 @@ def test_an_eps_that_is_nearly_8_255_is_noticed(fatbench: Fatbench) -> None:
 )
 def test_list(fatbench: Fatbench, kind: str, names: list[str]) -> None:
     said = fatbench("list", kind)
-    first_words = [line.split()[0] for line in said.out.splitlines() if not line.startswith(" ")]
-    assert first_words == names
+    first_words = [line.split()[0] for line in said.out.splitlines()[2:] if not line.startswith(" ")]
+    assert first_words[: len(names)] == names
 
 
 @pytest.mark.parametrize("name", methods.names())
