@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _LEAST, _MOST, _VALUES = 0.001, 0.5, 28  # standard deviations between seeds that are thought possible, and how many
 _ITERATIONS = 5  # of EM; more would make a few atoms of the prior
-_ANYTHING = 8.0  # rows, over the rows that there are: what the base measure weighs beside them
+_ANYTHING = 16.0  # over the square of the number of rows: what the flat prior weighs beside them, in rows
 
 
 class Observed(NamedTuple):
@@ -60,7 +60,7 @@ def moderated(rows: Sequence[Observed]) -> list[NDArray[np.float64]] | None:
         return None
     likelihoods = np.stack([_likelihood(row) for row in rows])
     flat = np.full(_VALUES, 1 / _VALUES)
-    anything = _ANYTHING / sum(speaking) * flat
+    anything = _ANYTHING / sum(speaking) ** 2 * flat
     prior = flat
     for _ in range(_ITERATIONS):
         shown = _normalised(likelihoods[speaking] * prior)
