@@ -59,11 +59,12 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
 def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient_with`, but the tensor worth keeping keeps its graph: one forward for attack and loss.
 
-    The loss made of it must be differentiated before the weights change. On a played tape only the gradient is what it
-    was; the tensor is computed anew, for the weights as they are.
+    The loss made of it must be differentiated before the weights change, and leaves its own gradient in z.grad if z is
+    a leaf that requires one. On a played tape only the gradient is what it was; the tensor is computed anew, for the
+    weights as they are.
     """
     replay = _replay.get()
-    leaf = z.detach().requires_grad_()
+    leaf = z if z.is_leaf and z.requires_grad else z.detach().requires_grad_()
     value, kept = objective(leaf)
     if replay is not None and replay.replaying:
         recorded: Tensor = replay.next()

@@ -201,6 +201,15 @@ def test_a_shared_input_gradient_leaves_what_is_kept_its_graph_and_computes_no_w
     assert z.grad is None
 
 
+def test_a_shared_input_gradient_at_a_leaf_leaves_the_losss_gradient_there_and_not_the_attacks():
+    model, z = nn.Linear(3, 2), torch.rand(4, 3, requires_grad=True)
+    gradient, kept = shared_input_gradient(lambda leaf: (model(leaf).square().sum(), model(leaf)), z)
+    torch.testing.assert_close(gradient, 2 * (model(z) @ model.weight).detach())
+    assert z.grad is None
+    kept.sum().backward()
+    torch.testing.assert_close(z.grad, model.weight.sum(0).expand(4, 3))
+
+
 def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():
     model, z, replay = nn.Linear(3, 2), torch.rand(4, 3), AttackReplay(torch.get_rng_state, torch.set_rng_state)
 
