@@ -165,6 +165,13 @@ def test_what_authors_tie_to_eps(
     assert presets.at_eps(eps, dataset, chosen, presets.official(method)["tracks"]) == tied  # type: ignore[arg-type]
 
 
+def test_recipes_move_batch_norm_as_often_as_their_authors_loops() -> None:
+    """Three train-mode forwards: clean, adversarial, and clean again."""
+    for method in REGISTERED:
+        hyper = presets.official(method).get("hyper", {}).get(method, {})
+        assert hyper.get("clean_twice") is (True if method in {"trades", "gat", "nuat"} else None)
+
+
 @pytest.mark.parametrize("method", ["aaer", "elle", "grad-align"])
 def test_the_tracks_of_the_field_are_all_there(method: str) -> None:
     named = {eps for track in presets.official(method)["tracks"] for eps in track["eps"]}
