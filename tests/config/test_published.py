@@ -157,6 +157,7 @@ def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) 
         ("liet", "16/255", "cifar10", {}, LIET_16),
         ("zero-grad", "8/255", "svhn", {}, {"quantile": 0.7}),
         ("zero-grad", "8/255", "cifar10", {}, {"quantile": 0.35}),
+        ("zero-grad", "8/255", "cifar100", {}, {"quantile": 0.45}),
     ],
 )
 def test_what_authors_tie_to_eps(
