@@ -34,6 +34,11 @@ class Overall:
         return f"run {self._current + 1} of {len(self.specs)}"
 
     @property
+    def fraction(self) -> str:
+        """The same where space is short: "3/8"."""
+        return f"{self._current + 1}/{len(self.specs)}"
+
+    @property
     def done(self) -> float:
         """How many of the runs are over, as a fraction."""
         return self._current / len(self.specs)

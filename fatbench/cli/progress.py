@@ -60,6 +60,7 @@ class ProgressObserver(Observer):
             self._all = self._progress.add_task(self._overall.place, total=1.0, facts="", bar=True)
         self._task: TaskID = self._progress.add_task(self._title, total=None, facts="", bar=True)
         self._last_probe = ""
+        self._expected: dict[str, float] = {}  # seconds of an evaluation, all in all
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -117,7 +118,8 @@ class ProgressObserver(Observer):
             self._print(f"{self._title}: {line}  validation: {seen}")
 
     def expecting(self, name: str, images: int, seconds: float, by: str) -> None:
-        """The evaluation `name` will take long: say so before it begins."""
+        """The evaluation `name` will take so long: if that is long, say so before it begins."""
+        self._expected[name] = seconds
         if (self._live or self._lines) and seconds > _LONG:
             about = f"about {_duration(seconds, 0)} at the pace of {by}"
             self._print(f"{self._title}: {name} on {images:,} images: {about}")
@@ -125,9 +127,11 @@ class ProgressObserver(Observer):
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
         left = progress.seconds_left
+        expected = self._expected.get(name)
         facts = [
             (1, progress.part),
             *([] if left is None else [(0, f"{_duration(left)} left of it")]),
+            *([] if expected is None else [(0 if left is None else 3, f"about {_duration(expected, 0)} in all")]),
             (2, f"{progress.done} of {progress.total} images settled"),
         ]
         self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts, left or 0.0)

@@ -92,7 +92,7 @@ class _Summary:
         if self._panels:
             print_result(self._console, result, self._output / f"{result.id}.json")
         else:
-            _print_line(self._console, f"{self._overall.place}: {self._overall.title(result.spec)}", result)
+            _print_line(self._console, f"{self._overall.fraction} {self._overall.title(result.spec)}", result)
 
     def failed(self, spec: RunSpec, error: Exception) -> None:
         """A run has failed."""
@@ -114,6 +114,7 @@ class _Summary:
             echo(json_list(self._records))
         elif len(self._records) > 1:
             _print_comparison(self._console, self._records, self._output)
+        if self._records and not (self._json or self._panels):
             where = f"records in {plain(self._output, 4096)}: `fatbench show RESULT.json` prints one in full"
             self._console.print(Text(where), soft_wrap=True)
         ends = [*self._ends, *["not started"] * (len(self._specs) - len(self._ends))]

@@ -4,14 +4,14 @@ import hashlib
 import os
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
+from fatbench.config.assignments import assignments
 from fatbench.config.lists import ALL, method_names, parse_radii, parse_seeds
 from fatbench.config.parsing import parse_request, split_requests
 from fatbench.config.request import Request
@@ -45,7 +45,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     known = methods.names() if others else []  # looks through installed packages
     for name in sorted(others.difference(known)):
         raise UsageError(f"{request.preset}: [hyper.{name:.40}] is of no method; there are {', '.join(known)}")
-    assigned = _assignments(request.hyper, described.values())
+    assigned = assignments(request.hyper, described.values())
     seeds = usage(parse_seeds, request.seeds)
     specs = []
     for name, description in described.items():
@@ -221,37 +221,3 @@ def source_sha256(name: str) -> str | None:
     if file.suffix != ".py" or not path_exists(file):
         return None
     return hashlib.sha256(read_file(file, _LARGEST)).hexdigest()
-
-
-def _assignments(texts: Sequence[str], described: Collection[methods.Description]) -> dict[str | None, dict[str, str]]:
-    """Return what is set, by method; None for all of them.
-
-    Raises:
-        UsageError: one is not of the form [METHOD.]NAME=VALUE, or the same is set twice.
-    """
-    found: dict[str | None, dict[str, str]] = defaultdict(dict)
-    for text in texts:
-        method, name, value = _assignment(text, described)
-        if name in found[method]:
-            key = f"{method}.{name}" if method else name
-            raise UsageError(f"--set {key} is given twice, as {found[method][name]} and as {value}: leave one out")
-        found[method][name] = value
-    for name, value in found[None].items():
-        lacking = next((one.name for one in described if name not in one.hyper), None)
-        having = next((one.name for one in described if name in one.hyper), None)
-        if lacking and having:
-            raise UsageError(f"{lacking} has no '{name}'; for one method alone: --set {having}.{name}={value:.40}")
-    return found
-
-
-def _assignment(text: str, described: Collection[methods.Description]) -> tuple[str | None, str, str]:
-    """Return (method or None, name, value) from "[METHOD.]NAME=VALUE"."""
-    key, equals, value = text.partition("=")
-    method, _, name = key.strip().rpartition(".")
-    if not equals or not name:
-        raise UsageError(f"--set takes NAME=VALUE, or METHOD.NAME=VALUE, not '{text}'")
-    known = [description.name for description in described]
-    method = method.replace("_", "-")
-    if method and method not in known:
-        raise UsageError(f"--set {key}: {method} is not among the methods to run ({', '.join(known)})")
-    return method or None, name, value

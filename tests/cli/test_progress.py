@@ -56,6 +56,7 @@ def test_so_is_the_time_that_an_attack_has_left(width: int) -> None:
     progress = EvalProgress(150, 200, "apgd-t, chunk 1 of 2", 72.0)
 
     def show(observer: ProgressObserver) -> None:
+        observer.expecting("autoattack", 200, 131.6, "pgd-20")
         observer.evaluating("autoattack", progress)
 
     *_, line = last_frame(width, "bs-trades seed 0", None, show)
@@ -63,6 +64,8 @@ def test_so_is_the_time_that_an_attack_has_left(width: int) -> None:
     assert "1 min 12 s left of it" in line
     assert "bs-trades seed 0: evaluating auto" in line
     assert ("apgd-t, chunk 1 of 2" in line) is (width == 120)
+    progress = progress._replace(seconds_left=None)  # as in the first chunk of each attack
+    assert "about 2 min 12 s in all" in last_frame(width, "bs-trades seed 0", None, show)[-1]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -124,9 +127,9 @@ def test_several_runs_are_a_line_each_and_a_table(fatbench: Fatbench, tmp_path: 
     said = fatbench("run", "-m", "standard", "-m", "./bad.py", "-m", "fgsm", *loud)
     assert said.code == 4
     lines = said.out.splitlines()
-    assert [re.sub(r"[0-9.]+( s|%)", r"#\1", line) for line in lines[:2]] == [
-        "run 1 of 3: standard seed 0  # s  clean #%",
-        "run 3 of 3: fgsm seed 0  # s  clean #%",
+    assert [re.sub(r"[0-9.]+( s |%)", r"#\1", line) for line in lines[:2]] == [
+        "1/3 standard seed 0  # s  clean #%",
+        "3/3 fgsm seed 0  # s  clean #%",
     ]
     assert "x faster" in said.out
     assert lines[-1] == "records in results: `fatbench show RESULT.json` prints one in full"
@@ -137,13 +140,20 @@ def test_several_runs_are_a_line_each_and_a_table(fatbench: Fatbench, tmp_path: 
     assert "╭" not in said.out
     again = fatbench("run", "-m", "standard", "-m", "fgsm", *TINY, "--panel")
     assert again.out.count("╭") == 2
-    assert "run 1 of 2" not in again.out
+    assert "1/2 standard" not in again.out
     assert "╭" in fatbench("run", "-m", "standard", *TINY).out  # a single one keeps its panel
+
+
+def test_the_line_of_a_diverged_run_says_so(fatbench: Fatbench) -> None:
+    said = fatbench("run", "-m", "standard,fgsm", *TINY, "--lr", "1e12")
+    assert said.code == 4
+    assert [line.partition("  ")[2].split()[0] for line in said.out.splitlines()[:2]] == ["diverged"] * 2
+    assert [line.split()[1] for line in said.err.splitlines()] == ["diverged"] * 2
 
 
 def test_runs_at_several_radii_are_told_apart(fatbench: Fatbench) -> None:
     said = fatbench("run", "-m", "standard", "--eps", "4/255,8/255", *TINY)
     assert [line.partition("  ")[0] for line in said.out.splitlines()[:2]] == [
-        "run 1 of 2: standard eps 4/255 seed 0",
-        "run 2 of 2: standard eps 8/255 seed 0",
+        "1/2 standard eps 4/255 seed 0",
+        "2/2 standard eps 8/255 seed 0",
     ]
