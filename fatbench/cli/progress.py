@@ -1,12 +1,14 @@
 """Progress of a run: a live line on a terminal, a line per epoch elsewhere."""
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from fatbench.cli.overall import Overall
@@ -49,7 +51,7 @@ class ProgressObserver(Observer):
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             _Bar(bar_width=_BAR - 1),
-            TextColumn("{task.fields[facts]}", markup=False),
+            _Facts(),
             console=console,
             transient=True,
             refresh_per_second=4,
@@ -57,17 +59,16 @@ class ProgressObserver(Observer):
         )
         self._all: TaskID | None = None
         if self._overall:
-            self._all = self._progress.add_task(self._overall.place, total=1.0, facts="", bar=True)
+            self._all = self._progress.add_task(self._overall.place, total=1.0, facts=self._left_for_all, bar=True)
         self._task: TaskID = self._progress.add_task(self._title, total=None, facts="", bar=True)
         self._last_probe = ""
-        self._expected: dict[str, float] = {}  # seconds of an evaluation, all in all
+        self._expected: float | None = None  # seconds of the evaluation that is under way, all in all
+        self._due = self._end = 0.0  # when that is over by its forecast, and when this run is at the earliest
 
     def __enter__(self) -> Self:
         self._progress.start()
         if self._overall and self._lines:
-            left = self._overall.seconds_left()
-            rest = "" if left is None else f", about {_duration(left, 0)} left for all runs"
-            self._print(f"{self._overall.place}: {self._title}{rest}")
+            self._print(", ".join(filter(None, (f"{self._overall.place}: {self._title}", self._left_for_all()))))
         return self
 
     def __exit__(
@@ -77,6 +78,7 @@ class ProgressObserver(Observer):
 
     def stage(self, name: str) -> None:
         """A new stage has begun: the bar restarts."""
+        self._expected, self._due = None, 0.0
         self._update(name, None, 0.0, [])
         if self._lines:
             self._print(f"{self._title}: {name}")
@@ -119,7 +121,7 @@ class ProgressObserver(Observer):
 
     def expecting(self, name: str, images: int, seconds: float, by: str) -> None:
         """The evaluation `name` will take so long: if that is long, say so before it begins."""
-        self._expected[name] = seconds
+        self._expected, self._due = seconds, time.monotonic() + seconds
         if (self._live or self._lines) and seconds > _LONG:
             about = f"about {_duration(seconds, 0)} at the pace of {by}"
             self._print(f"{self._title}: {name} on {images:,} images: {about}")
@@ -127,14 +129,15 @@ class ProgressObserver(Observer):
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
         left = progress.seconds_left
-        expected = self._expected.get(name)
+        expected = self._expected
         facts = [
             (1, progress.part),
             *([] if left is None else [(0, f"{_duration(left)} left of it")]),
             *([] if expected is None else [(0 if left is None else 3, f"about {_duration(expected, 0)} in all")]),
             (2, f"{progress.done} of {progress.total} images settled"),
         ]
-        self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts, left or 0.0)
+        at_least = max(left or 0.0, self._due - time.monotonic())
+        self._update(f"evaluating {name}", float(progress.total), float(progress.done), facts, at_least)
 
     def scored(self, name: str, score: Score) -> None:
         """The evaluation `name` is complete."""
@@ -149,12 +152,27 @@ class ProgressObserver(Observer):
         self, stage: str, total: float | None, completed: float, facts: Sequence[Fact], seconds_left: float = 0.0
     ) -> None:
         described = f"{self._title}: {stage}" if stage else self._title
-        title, bar, text = _fitted(described, facts, self._console.width)
+        self._end = time.monotonic() + seconds_left
+        title, bar, text = _fitted(described, facts, self._console.width, cell_len(self._left_for_all()))
         self._progress.update(self._task, description=title, total=total, completed=completed, facts=text, bar=bar)
         if self._overall and self._all is not None:
-            left = self._overall.seconds_left(seconds_left)
-            rest = "" if left is None else f"about {_duration(left, 0)} left for all"
-            self._progress.update(self._all, completed=self._overall.done, facts=rest, bar=bar)
+            self._progress.update(self._all, completed=self._overall.done, bar=bar)
+
+    def _left_for_all(self) -> str:
+        here = max(0.0, self._end - time.monotonic())
+        left = self._overall.seconds_left(here) if self._overall else None
+        return "" if left is None else f"about {_duration(left, 0)} left for all runs"
+
+
+class _Facts(ProgressColumn):
+    """Facts that are known, or found out whenever they are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> RenderableType:
+        facts = task.fields["facts"]
+        return Text(facts() if callable(facts) else facts)
 
 
 class _Bar(BarColumn):
@@ -164,20 +182,20 @@ class _Bar(BarColumn):
         return super().render(task) if task.fields["bar"] else Text()
 
 
-def _fitted(title: str, facts: Sequence[Fact], width: int) -> tuple[str, bool, str]:
+def _fitted(title: str, facts: Sequence[Fact], width: int, reserved: int = 0) -> tuple[str, bool, str]:
     """Return the title, whether there is a bar, and the facts that fit into one line of so many columns.
 
-    First facts of a high rank go, then the bar, then the title's end.
+    First facts of a high rank go, then the bar, then the title's end. The line above has `reserved` columns of facts.
     """
     room = width - _SPINNER - cell_len(title) - 1
     for bar in (True, False):
         for least in range(max((rank for rank, _ in facts), default=0), -1, -1):
             text = "  ".join(text for rank, text in facts if rank <= least)
-            if cell_len(text) <= room - _BAR * bar:
+            if max(cell_len(text), reserved) <= room - _BAR * bar:
                 return title, bar, text
     text = "  ".join(text for rank, text in facts if rank == 0)
     short = Text(title)
-    short.truncate(max(_SHORTEST, width - _SPINNER - cell_len(text) - 1), overflow="ellipsis")
+    short.truncate(max(_SHORTEST, width - _SPINNER - max(cell_len(text), reserved) - 1), overflow="ellipsis")
     return short.plain, False, text
 
 

@@ -68,6 +68,23 @@ def test_so_is_the_time_that_an_attack_has_left(width: int) -> None:
     assert "about 2 min 12 s in all" in last_frame(width, "bs-trades seed 0", None, show)[-1]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_so_is_the_time_left_for_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    runs = specs("fast-trades", seeds="8-10")
+    overall = Overall(runs, RunOptions(output=tmp_path))
+    overall.begin(runs[1])
+    monkeypatch.setattr(overall, "_seconds", {"": [400.0]})
+
+    def show(observer: ProgressObserver) -> None:
+        observer.expecting("autoattack", 200, 700.0, "pgd-20")
+        observer.evaluating("autoattack", EvalProgress(0, 200, "apgd-ce, chunk 1 of 2"))
+
+    above, line = last_frame(width, "fast-trades seed 9", overall, show)
+    assert re.fullmatch(r".* run 2 of 3 .* about 18 min (20|19) s left for all runs", above)  # 700 s, and 400 s
+    assert "fast-trades seed 9: e" in line
+    assert "about 11 min 40 s in all" in line
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_long_attack_is_said_beforehand_and_a_short_one_is_not(terminal: bool) -> None:
     file = io.StringIO()
