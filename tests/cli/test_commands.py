@@ -70,6 +70,13 @@ def test_lists_multiply_methods_first_and_each_once(fatbench: Fatbench) -> None:
     assert [method for method, _, _ in everything] == methods.built_in()
 
 
+def test_evaluations_by_comma_or_one_by_one(fatbench: Fatbench) -> None:
+    flags = ("run", "-m", "fgsm", "--dry-run", "--eval")
+    assert fatbench(*flags, "clean,autoattack:n=9").out == fatbench(*flags, "clean", "--eval", "autoattack:n=9").out
+    assert "--eval names clean twice" in fatbench(*flags, "clean", "--eval", "clean").complaint
+    assert "no evaluation 'none'" in fatbench(*flags, "clean", "--eval", "none").complaint
+
+
 def test_a_file_with_a_comma_in_its_name_is_one_method(fatbench: Fatbench, tmp_path: Path) -> None:
     (tmp_path / "my,own.py").write_text("def my(model, batch, ctx): yield from ()")
     assert "my,own.py holds no method" in fatbench("run", "-m", "./my,own.py", "--dry-run").complaint
