@@ -39,8 +39,8 @@ def evaluate(spec: RunSpec, checkpoint: Path, options: RunOptions, *, observer: 
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
         context, findings = _set_up(spec, checkpoint, options.data_dir, options.download)
-    for finding in findings:
-        observer.warning(finding.detail)
+    for note in [*context.model.notes, *(finding.detail for finding in findings)]:
+        observer.warning(note)
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with (
         threads(spec.threads or sensible_threads(context)),
