@@ -207,6 +207,7 @@ class RunSpec(_Part):
     train: TrainSpec | None  # None: trained elsewhere
     eval: EvalSpec
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere
+    checkpoint_key: str | None = None  # of the entry of that file, where it holds several
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
     model_source: str | None = None  # sha256 of the file of path/to/file.py:factory
 

@@ -35,7 +35,8 @@ def asked(record: Record) -> Iterator[Line]:
 
 def _checkpoint(record: Record) -> Iterator[Line]:
     spec = record.spec
-    yield "checkpoint", f"sha256 {plain(spec.checkpoint or 'unknown')[:12]}, trained elsewhere"
+    entry = "" if spec.checkpoint_key is None else f", its {plain(spec.checkpoint_key)}"
+    yield "checkpoint", f"sha256 {plain(spec.checkpoint or 'unknown')[:12]}{entry}, trained elsewhere"
     if spec.normalize is None:
         yield "normalised", "by nothing but the model itself"
     else:
