@@ -6,7 +6,7 @@ BIN := .venv/bin
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist worksteal
 SERIAL = $$(grep -rl --include='*.py' 'mark\.serial' tests)
 
-.PHONY: demo test announce unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme check-methods methods-table gpu-tables clean
+.PHONY: demo test announce unit lint bench bench-check bench-baseline bench-against bench-prove slow results readme calibration check-methods methods-table gpu-tables clean
 
 demo: .venv/installed
 	$(BIN)/fatbench run --method bs-trades --epochs 10
@@ -56,6 +56,10 @@ results: .venv/installed
 readme: .venv/installed
 	$(BIN)/python -m scripts.readme
 	$(BIN)/python -m scripts.orderings
+
+# How often `compare --paired` is wrong: the table of docs/trust.md, in a quarter of an hour.
+calibration: .venv/installed
+	$(BIN)/python -m scripts.calibration
 
 # The contract on every method, and the table of docs/methods.md.
 check-methods: .venv/installed

@@ -124,17 +124,24 @@ def load(paths: Files = DEFAULT_OUTPUT) -> list["Run"]:
 
 
 def compare(
-    runs: Iterable["Record | Run"], *, sort: str | None = None, reference: str | None = None, paired: bool = False
+    runs: Iterable["Record | Run"],
+    *,
+    sort: str | None = None,
+    reference: str | None = None,
+    paired: bool = False,
+    vs: str | None = None,
 ) -> list["Group"]:
     """Return runs as groups of comparable rows, as `fatbench compare` prints them; see `fatbench.report.comparison`.
 
     Raises:
-        UsageError: nothing can be sorted by `sort`, or no group has the `reference`.
+        UsageError: nothing can be sorted by `sort`, no group has the row `reference` or `vs`, or `vs` is not `paired`.
     """
     from fatbench.report import comparison
 
+    if vs is not None and not paired:
+        raise UsageError("vs names the row that pairs are made with: add paired=True")
     groups = comparison.compare(runs, sort=sort, reference=reference)
-    return comparison.with_pairs(groups) if paired else groups
+    return comparison.with_pairs(groups, vs=vs) if paired else groups
 
 
 def frame(runs: Iterable["Record | Run"]) -> "pd.DataFrame":

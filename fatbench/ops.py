@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fatbench.errors import UsageError
 
@@ -59,11 +60,12 @@ def input_gradient_with(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z:
 def shared_input_gradient(objective: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
     """As `input_gradient_with`, but the tensor worth keeping keeps its graph: one forward for attack and loss.
 
-    The loss made of it must be differentiated before the weights change. On a played tape only the gradient is what it
-    was; the tensor is computed anew, for the weights as they are.
+    The loss made of it must be differentiated before the weights change, and leaves its own gradient in z.grad if z is
+    a leaf that requires one. On a played tape only the gradient is what it was; the tensor is computed anew, for the
+    weights as they are.
     """
     replay = _replay.get()
-    leaf = z.detach().requires_grad_()
+    leaf = z if z.is_leaf and z.requires_grad else z.detach().requires_grad_()
     value, kept = objective(leaf)
     if replay is not None and replay.replaying:
         recorded: Tensor = replay.next()
@@ -163,3 +165,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def repeating_statistics(model: nn.Module, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Yield a function that moves batch norm's running statistics again, as the one forward inside moves them.
+
+    That is all that a second forward of the same images in train mode would do. If not `wanted`, it does nothing.
+
+    Raises:
+        UsageError: a batch norm has no momentum; the second time its average would move by less.
+    """
+    norms = [one for one in model.modules() if wanted and isinstance(one, _BatchNorm) and one.training]
+    tracked = [(buffer, norm.momentum) for norm in norms for buffer in norm.buffers(recurse=False)]
+    before, moved = [buffer.clone() for buffer, _ in tracked], list[Tensor]()
+
+    def repeat() -> None:
+        for (buffer, momentum), was, by in zip(tracked, before, moved, strict=True):
+            if momentum is None:
+                raise UsageError("batch norm with momentum=None counts no batch twice: give it a momentum")
+            if buffer.is_floating_point():
+                # Unseen by autograd, as in the forward: the way back is through the batch's own statistics.
+                buffer.data.lerp_(was, momentum).add_(by)
+            else:
+                buffer.add_(by)
+
+    yield repeat
+    moved += [buffer - was for (buffer, _), was in zip(tracked, before, strict=True)]

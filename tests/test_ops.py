@@ -1,5 +1,6 @@
 """The shared idioms against definitions: divergences in closed form, gradients that leave no trace, modes put back."""
 
+import copy
 import math
 
 import pytest
@@ -7,12 +8,14 @@ import torch
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
+from fatbench.errors import UsageError
 from fatbench.ops import (
     AttackReplay,
     evaluating,
     input_gradient,
     input_gradient_with,
     kl,
+    repeating_statistics,
     replaying_attacks,
     shared_input_gradient,
 )
@@ -119,6 +122,42 @@ def test_evaluating_keeps_the_running_statistics_still():
     assert not torch.equal(model[1][0].running_mean, before)
 
 
+# repeating_statistics
+
+
+@pytest.mark.parametrize(
+    ("momentum", "frozen", "wanted"), [(0.1, 0, True), (0.7, 0, True), (0.1, 1, True), (0.1, 0, False)]
+)
+def test_repeated_statistics_are_those_of_a_second_forward_and_the_gradients_of_one(momentum, frozen, wanted):
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(2, momentum=momentum), nn.BatchNorm2d(3, momentum=momentum)]
+    mine = nn.Sequential(nn.Conv2d(1, 2, 3), norms[0], nn.Tanh(), nn.Conv2d(2, 3, 3), norms[1]).double()
+    for norm in norms[:frozen]:
+        norm.eval()
+    theirs = copy.deepcopy(mine)
+    for _ in range(3):
+        x, other = torch.rand(2, 8, 1, 6, 6, dtype=torch.float64)
+        with repeating_statistics(mine, wanted) as repeat:
+            answer = mine(x)
+        answer = answer * mine(other)
+        repeat()
+        answer.square().mean().backward()
+        (theirs(x) * theirs(other)).square().mean().backward()
+        if wanted:
+            theirs(x)
+    torch.testing.assert_close(mine.state_dict(), theirs.state_dict(), rtol=0, atol=1e-12)
+    for one, another in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, another.grad, rtol=0, atol=1e-12)
+
+
+def test_an_average_over_all_batches_is_not_repeated():
+    norm = nn.BatchNorm2d(1, momentum=None)
+    with repeating_statistics(norm, True) as repeat:
+        norm(torch.rand(4, 1, 2, 2))
+    with pytest.raises(UsageError, match="momentum=None"):
+        repeat()
+
+
 # input gradients
 
 
@@ -199,6 +238,15 @@ def test_a_shared_input_gradient_leaves_what_is_kept_its_graph_and_computes_no_w
     kept.sum().backward()
     torch.testing.assert_close(model.weight.grad, z.sum(0).expand(2, 3))
     assert z.grad is None
+
+
+def test_a_shared_input_gradient_at_a_leaf_leaves_the_losss_gradient_there_and_not_the_attacks():
+    model, z = nn.Linear(3, 2), torch.rand(4, 3, requires_grad=True)
+    gradient, kept = shared_input_gradient(lambda leaf: (model(leaf).square().sum(), model(leaf)), z)
+    torch.testing.assert_close(gradient, 2 * (model(z) @ model.weight).detach())
+    assert z.grad is None
+    kept.sum().backward()
+    torch.testing.assert_close(z.grad, model.weight.sum(0).expand(4, 3))
 
 
 def test_a_played_tape_gives_the_recorded_gradient_and_what_is_kept_anew():

@@ -45,6 +45,9 @@ def compare(
     on: Annotated[
         str | None, typer.Option(metavar="EVALUATION", help="What --paired is about. [default: strongest attack]")
     ] = None,
+    vs: Annotated[
+        str | None, typer.Option(metavar="ROW", help="Test every row against this one only; p pays for fewer tests.")
+    ] = None,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(metavar="METRIC:LIMIT", help="Exit 3 if so: 'train_seconds:+10%', 'autoattack:-1.0pp'."),
@@ -62,7 +65,7 @@ def compare(
     from fatbench.report import comparison, regression, thresholds
 
     bounds = [thresholds.parse_threshold(text) for text in fail_if or []]
-    _check_flags(bounds=bool(bounds), baseline=bool(baseline), on=on is not None, paired=paired)
+    _check_flags(bounds=bool(bounds), baseline=bool(baseline), paired=paired, on=on, vs=vs)
     if paired and per_seed and format_ is Format.CSV:
         raise UsageError("a CSV holds one table: --paired or --per-seed")
     left_out: list[UsageError] = []
@@ -79,21 +82,23 @@ def compare(
         say(f"left out: {error}", 0)
     groups = comparison.compare(runs, sort=sort, reference=reference)
     if paired:
-        groups = comparison.with_pairs(groups, on)
+        groups = comparison.with_pairs(groups, on, vs=vs)
     checks = None if known is None else regression.check(runs, known, bounds)
     _print(groups, format_, checks, per_seed=per_seed)
     return _verdict(checks) if checks is not None else left_out[0].exit_code if left_out else 0
 
 
-def _check_flags(*, bounds: bool, baseline: bool, on: bool, paired: bool) -> None:
+def _check_flags(*, bounds: bool, baseline: bool, paired: bool, on: str | None, vs: str | None) -> None:
     from fatbench.report import thresholds
 
     if bounds and not baseline:
         raise UsageError("--fail-if compares with --baseline RESULT.json")
     if baseline and not bounds:
         raise UsageError(f"--baseline needs --fail-if: {thresholds.GRAMMAR}")
-    if on and not paired:
+    if on is not None and not paired:
         raise UsageError("--on names the evaluation that --paired is about: add --paired")
+    if vs is not None and not paired:
+        raise UsageError("--vs names the row that --paired compares the others with: add --paired")
 
 
 def _print(groups: list[Group], format_: Format, checks: list[regression.Check] | None, *, per_seed: bool) -> None:

@@ -22,8 +22,9 @@ def fgsm_uap(
 ) -> Losses:
     """FGSM-UAP: start from one perturbation that hurts every image (Pan & Yao, AAAI 2024).
 
-    The universal perturbation climbs along with training, by the attack's own gradients, so this memory of past attacks
-    takes an image's room and no extra pass. Outputs of start and end are kept together.
+    The universal perturbation climbs along with training, by gradients that attack and loss have taken at the start
+    anyway, so this memory of past attacks takes an image's room and no extra pass. Outputs of start and end are kept
+    together.
 
     Args:
         alpha: step size of the attack, in units of eps.
@@ -33,6 +34,9 @@ def fgsm_uap(
             --label-smoothing replaces it in the loss.
         weight: of the mean squared difference between the logits of start and end.
         per_class: one universal perturbation for each class (the authors' FGSM-CUAP).
+
+    The universal perturbation follows the attack's gradient plus the loss's, which reaches the start through its
+    logits: in the authors' code the second is added to the first in place, and their published results are of that.
 
     Differences: the universal perturbation begins as zero, where theirs is a random corner for the first two updates
         or so. The true class has exactly `true_mass`; their code's label_smoothing=0.4 leaves it 0.64 of ten classes.
@@ -47,7 +51,8 @@ def fgsm_uap(
         return F.cross_entropy(logits, y, label_smoothing=smoothing_leaving(true_mass, logits.shape[1])), logits
 
     # How many classes there are is first known from logits; until then the perturbations are zero.
-    start = ctx.ball.project(x + ctx.buffers["uap"][row], x) if "uap" in ctx.buffers else x
+    moved = x + ctx.buffers["uap"][row] if "uap" in ctx.buffers else x
+    start = ctx.ball.project(moved, x).requires_grad_()  # a leaf: the loss's backward pass leaves its gradient there
     gradient, before = shared_input_gradient(loss, start)
     logits = model(ctx.ball.step(start, gradient, alpha, x))
     smoothing = ctx.smoothing or smoothing_leaving(true_mass, logits.shape[1])
@@ -55,6 +60,8 @@ def fgsm_uap(
     uap, momentum = ctx.buffer("uap", like=uaps), ctx.buffer("momentum", like=uaps)
     yield F.cross_entropy(logits, y, label_smoothing=smoothing) + weight * F.mse_loss(logits, before)
 
+    assert start.grad is not None  # the trainer's backward pass reached it
+    gradient = gradient + start.grad
     members = (row == torch.arange(len(uap), device=row.device).view(-1, 1)).to(gradient)
     count = members.sum(1, keepdim=True)
     length = gradient.abs().sum().clamp_min(torch.finfo(x.dtype).tiny)  # of the batch's, as the authors have it

@@ -3,9 +3,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fatbench.interface import Batch, Context, Losses
-from fatbench.ops import evaluating, input_gradient
+from fatbench.ops import evaluating, input_gradient, repeating_statistics
 
-PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": 2}  # batch norm: clean, adversarial
+# Batch norm is updated by: clean, adversarial, and once more by clean if so set.
+PASSES = {"forward": 3, "inputs": 3, "weights": 2, "batch_norm": "2 + clean_twice"}
 
 
 def gat(
@@ -18,6 +19,7 @@ def gat(
     weight: float = 10.0,
     growth: float = 4.0,
     late: float = 0.85,
+    clean_twice: bool = False,
 ) -> Losses:
     """GAT: an attack guided away from the clean output, and a loss that pulls back (Sriramanan et al., NeurIPS 2020).
 
@@ -30,17 +32,20 @@ def gat(
         weight: of the distance, in attack and loss.
         growth: factor of `weight` towards the end.
         late: share of the training after which it applies, in [0, 1].
+        clean_twice: whether batch norm's running statistics count the clean images once more, after the adversarial
+            ones, as a second forward in the authors' loop makes them. Later attacks and every evaluation see it.
 
     Differences: the authors run the clean train-mode forward twice, before and after the attack. The weights are the
         same then and batch norm uses the batch's own statistics, so output and gradients are too, and here it is one;
-        what is lost is that their running statistics are moved by the clean images once more, after the adversarial
-        ones. Odd and even batches are told apart by their number in the run; they count anew in every epoch. Their
-        weight grows after epoch 85 of 100, counted from 0, thus one epoch later than here.
+        what the second does to the running statistics is `clean_twice`, off by default and on in their recipe. Odd and
+        even batches are told apart by their number in the run; they count anew in every epoch. Their weight grows after
+        epoch 85 of 100, counted from 0, thus one epoch later than here.
     """
     x, y, _ = batch
     weight_now = weight * (1.0 + (growth - 1.0) * (ctx.progress >= late))
     guided = ctx.step % 2
-    logits = model(x)
+    with repeating_statistics(model, clean_twice) as repeat:
+        logits = model(x)
     clean = logits.detach().softmax(1)
 
     def objective(z: Tensor) -> Tensor:
@@ -53,4 +58,5 @@ def gat(
         x_adv = ctx.ball.step(start, input_gradient(objective, start), alpha, x)
 
     distance = (logits.softmax(1) - model(x_adv).softmax(1)).square().sum(1).mean()
+    repeat()
     yield F.cross_entropy(logits, y, label_smoothing=ctx.smoothing) + weight_now * distance

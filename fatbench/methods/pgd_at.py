@@ -17,10 +17,12 @@ def pgd_at(model: nn.Module, batch: Batch, ctx: Context, *, steps: int = 10, alp
         steps: gradient steps of the attack.
         alpha: step size, in units of eps (2/255 at eps 8/255).
 
-    Differences: Rice et al.'s script runs two more train-mode forwards per update for its log (11 + 2 batch-norm
-        updates at 10 steps) and computes weight gradients in the attack; neither is done here. Under L2 the start has a
-        uniform length, as there; the step is `alpha` eps, where their script has a flag of its own, and projection
-        clips to the box first, which keeps both constraints, where theirs clips last.
+    Differences: Rice et al.'s script runs two more train-mode forwards per update (11 + 2 batch-norm updates at 10
+        steps), of the adversarial images after the attack and, for its log, of the clean ones after the step. They move
+        the running statistics alone, and what is evaluated with them. Neither they nor the weight gradients that it
+        computes in the attack are here. Under L2 the start has a uniform length, as there; the step is `alpha` eps,
+        where their script has a flag of its own, and projection clips to the box first, which keeps both constraints,
+        where theirs clips last.
     """
     x, y, _ = batch
 

@@ -12,6 +12,8 @@ def standard(model: nn.Module, batch: Batch, ctx: Context) -> Losses:
 
     The unit of cost (3 passes), and the row that shows what robustness is without adversarial training.
 
-    Differences: none.
+    Differences: Rice et al.'s script sends the images forward in train mode once more after each step, for its log. No
+        gradient depends on it; but batch norm's running statistics count every batch twice there, the second time as
+        the new weights see it, and so does whatever is evaluated with them. Here each batch counts once.
     """
     yield F.cross_entropy(model(batch.x), batch.y, label_smoothing=ctx.smoothing)

@@ -38,7 +38,9 @@ def tdat(
     Differences: in the authors' script the average of perturbations is the same tensor as the last of them, and is
         overwritten by it besides: as published it has no batch momentum, hence the default 0. Labels relax with every
         update, theirs with every epoch. The perturbation begins as zero, theirs at a random corner, which a few batches
-        forget. As theirs, the loss leaves the true class more than the attack does: torch's smoothing gives it a share.
+        forget. The weight of an image's difference is tanh(1 - confidence), theirs tanh(1.0000001 - confidence): 1.2e-7
+        more at most. As theirs, the loss leaves the true class more than the attack does: torch's smoothing gives it a
+        share.
     """
     x, y, _ = batch
     delta = ctx.buffer("delta", like=x)

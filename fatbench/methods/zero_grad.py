@@ -16,8 +16,8 @@ def zero_grad(model: nn.Module, batch: Batch, ctx: Context, *, quantile: float =
     Pixels under the quantile keep their random start.
 
     Args:
-        quantile: fraction of each image's gradient entries, the smallest, that are left out, in [0, 1] (0.35 in the
-            authors' README command for CIFAR-10, 0.45 for CIFAR-100, 0.7 for SVHN; 0.4 is their argparse default).
+        quantile: fraction of each image's gradient entries, the smallest, that are left out, in [0, 1] (the authors
+            set 0.35 for CIFAR-10, 0.45 for CIFAR-100, 0.7 for SVHN).
         alpha: step size, in units of eps.
 
     Differences: the authors' quantile lies between two of the sizes, and what is below it is what is below the upper

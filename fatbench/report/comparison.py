@@ -54,20 +54,29 @@ def compare(records: Iterable[Record | Run], *, sort: str | None = None, referen
     return [_finished(replace(group, rows=tuple(sorted(group.rows, key=_order(group, sort))))) for group in groups]
 
 
-def with_pairs(groups: Sequence[Group], on: str | None = None) -> list[Group]:
+def with_pairs(groups: Sequence[Group], on: str | None = None, *, vs: str | None = None) -> list[Group]:
     """Return the groups with every two of their rows compared image by image, under `on` or their strongest evaluation.
 
+    With `vs`, the method or label of a row, every other row is compared with that one alone.
+
     Raises:
-        UsageError: no run has the evaluation, or outcomes are damaged.
+        UsageError: no run has the evaluation, no group the row `vs`, or one has several; or outcomes are damaged.
     """
     there = sorted({name for group in groups for name in group.evaluations}, key=_strength)
     if on is not None and on not in there:
         raise UsageError(f"no run was evaluated on '{plain(on)}'; there are {_listed(there) or 'no scores at all'}")
-    names = [on or next(reversed(group.evaluations), None) for group in groups]
-    return [
-        replace(group, paired=pairs_of(group.rows, name) if name in group.evaluations else ())
-        for group, name in zip(groups, names, strict=True)
-    ]
+    if vs is not None:
+        _check_row([row for group in groups for row in group.rows], vs)
+    return [_with_pairs(group, on or next(reversed(group.evaluations), None), vs) for group in groups]
+
+
+def _with_pairs(group: Group, evaluation: str | None, vs: str | None) -> Group:
+    named = [row for row in group.rows if vs is not None and vs in _called(row)]
+    if len(named) > 1:
+        raise UsageError(f"--vs: several rows are '{plain(vs)}'; name one of {_listed([row.label for row in named])}")
+    if evaluation not in group.evaluations or (vs is not None and not named):
+        return replace(group, paired=())
+    return replace(group, paired=pairs_of(group.rows, evaluation, vs=named[0] if named else None))
 
 
 def one_per_seed(runs: Sequence[Run]) -> list[Run]:
@@ -145,9 +154,14 @@ def _check_names(groups: Sequence[Group], sort: str | None, reference: str | Non
     if sort is not None and sort not in keys:
         raise UsageError(f"cannot sort by '{plain(sort)}'; there are {_listed(keys)}")
     rows = [row for group in groups for row in group.rows]
-    if reference is not None and rows and not any(reference in _called(row) for row in rows):
+    if reference is not None and rows:
+        _check_row(rows, reference)
+
+
+def _check_row(rows: Sequence[Row], name: str) -> None:
+    if not any(name in _called(row) for row in rows):
         there = _listed(sorted({row.label for row in rows}))
-        raise UsageError(f"no run of '{plain(reference)}' to refer to; there are {there}")
+        raise UsageError(f"no run of '{plain(name)}' to refer to; there are {there or 'no runs at all'}")
 
 
 def _order(group: Group, sort: str | None) -> Callable[[Row], tuple[object, ...]]:

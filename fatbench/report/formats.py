@@ -32,6 +32,11 @@ def sample_size(fewest: int, most: int) -> str:
     return f"n={fewest}" + (f"..{most}" if most > fewest else "")
 
 
+def rounded(number: int) -> str:
+    """Return a count that is known roughly, with two digits: "9", "1,300"."""
+    return f"{round(number, 2 - len(str(number))):,}"
+
+
 def probability(p: float) -> str:
     """Return a p-value with four decimals."""
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"

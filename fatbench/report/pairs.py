@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fatbench.errors import UsageError
+from fatbench.record.parts import OVERFITTING
 from fatbench.report.aggregate import Row
 from fatbench.report.outcomes import Outcomes, has_samples, matched, samples_of
 from fatbench.report.run import Run
-from fatbench.report.significance import SeedSpread, Test, difference, holm, seed_spread
+from fatbench.report.seed_variance import Observed, moderated, observe
+from fatbench.report.significance import Difference, Needed, Test, difference, holm, least_p, needed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fatbench.record.samples import Samples
 
 SIGNIFICANT = 0.05
@@ -36,6 +41,7 @@ class Pair:
     p: float | None = None
     p_adjusted: float | None = None  # for the number of pairs
     test: Test | None = None
+    needed: Needed | None = None  # to tell them apart, where that was not possible
     obstacle: str = ""
 
     @property
@@ -50,24 +56,42 @@ class Pair:
         return self.obstacle or (better if self.distinguishable else "not distinguishable")
 
 
-def pairs_of(rows: Sequence[Row], evaluation: str, among: Sequence[Row] = ()) -> tuple[Pair, ...]:
-    """Return every pair of `rows` under `evaluation`, the better one first.
+def pairs_of(rows: Sequence[Row], evaluation: str, *, vs: Row | None = None) -> tuple[Pair, ...]:
+    """Return every pair of `rows` under `evaluation`, or every one with the row `vs`; the better one first.
 
     Only finished runs count, and only images that all of the pair's were tested on. p is adjusted for the number of
-    pairs. How much seeds differ is seen in the rows `among` which these are; in themselves if there are no others.
+    pairs. How much seeds differ is seen in all the rows.
 
     Raises:
         UsageError: outcomes are damaged, or of something else.
     """
     ordered = sorted(rows, key=lambda row: -row.scores[evaluation].mean if evaluation in row.scores else 1.0)
     outcomes, lines = _evidence(ordered, evaluation)
-    seeds = [[run.record.scores[evaluation].accuracy for run in _valid(row, evaluation)] for row in among or rows]
-    spread = seed_spread(seeds)
-    raw = [
-        _pair(ordered[i], ordered[j], evaluation, outcomes, (lines[i], lines[j]), spread)
-        for i, j in combinations(range(len(ordered)), 2)
+    sides = [_Side(*one) for one in zip(ordered, lines, _seed_variances(ordered, outcomes, lines), strict=True)]
+    wanted = [(a, b) for a, b in combinations(sides, 2) if vs is None or vs is a.row or vs is b.row]
+    return _adjusted([_pair(a, b, evaluation, outcomes) for a, b in wanted])
+
+
+class _Side(NamedTuple):
+    """A row, its lines among the outcomes, and how likely each variance between its seeds is."""
+
+    row: Row
+    lines: range
+    variance: NDArray[np.float64] | None
+
+
+def _seed_variances(
+    rows: Sequence[Row], outcomes: Outcomes | None, lines: Sequence[range]
+) -> Sequence[NDArray[np.float64] | None]:
+    """The moderated variance of each row; those that collapsed or are suspect do not speak for others."""
+    if outcomes is None:
+        return [None] * len(rows)
+    sound = [not row.findings and OVERFITTING not in row.events for row in rows]
+    seen = [
+        observe(outcomes.standing(of), sound=good) if of else Observed(0.0, 0, 0.0)
+        for of, good in zip(lines, sound, strict=True)
     ]
-    return _adjusted(raw)
+    return moderated(seen) or [None] * len(rows)
 
 
 def _evidence(rows: Sequence[Row], evaluation: str) -> tuple[Outcomes | None, list[range]]:
@@ -90,50 +114,45 @@ def _valid(row: Row, evaluation: str) -> list[Run]:
     return [run for run in row.runs if run.finished and evaluation in run.record.scores]
 
 
-def _pair(
-    a: Row,
-    b: Row,
-    evaluation: str,
-    outcomes: Outcomes | None,
-    lines: tuple[Sequence[int], Sequence[int]],
-    spread: SeedSpread | None,
-) -> Pair:
-    obstacle = _obstacle(a, b, evaluation, lines)
+def _pair(a: _Side, b: _Side, evaluation: str, outcomes: Outcomes | None) -> tuple[Pair, Difference | None]:
+    obstacle = _obstacle(a, b, evaluation)
     if obstacle or outcomes is None:
-        return Pair(evaluation, a, b, obstacle=obstacle)
-    standing = outcomes.standing([*lines[0], *lines[1]])
+        return Pair(evaluation, a.row, b.row, obstacle=obstacle), None
+    standing = outcomes.standing([*a.lines, *b.lines])
     if not standing.shape[1]:
-        return Pair(evaluation, a, b, obstacle="no test image in common")
-    first, second = standing[: len(lines[0])], standing[len(lines[0]) :]
+        return Pair(evaluation, a.row, b.row, obstacle="no test image in common"), None
+    first, second = standing[: len(a.lines)], standing[len(a.lines) :]
     if first.mean() < second.mean():
         a, b, first, second = b, a, second, first
-    found = difference(first, second, spread)
-    return Pair(
-        evaluation,
-        a,
-        b,
-        images=standing.shape[1],
-        difference=found.value,
-        low=found.low,
-        high=found.high,
-        p=found.p,
-        test=found.test,
+    variances = None if a.variance is None or b.variance is None else (a.variance, b.variance)
+    found = difference(first, second, variances)
+    numbers = found.value, found.low, found.high, found.p
+    return Pair(evaluation, a.row, b.row, found.images, *numbers, test=found.test), found
+
+
+def _obstacle(a: _Side, b: _Side, evaluation: str) -> str:
+    lacking = [side.row for side in (a, b) if not _valid(side.row, evaluation)]
+    if lacking:
+        return "not evaluated on it" if all(row.finished for row in lacking) else "no valid run"
+    versions = a.row.scores[evaluation].version, b.row.scores[evaluation].version
+    if versions[0] != versions[1]:
+        return "not the same attack"
+    return "" if a.lines and b.lines else NO_OUTCOMES
+
+
+def _adjusted(pairs: Sequence[tuple[Pair, Difference | None]]) -> tuple[Pair, ...]:
+    """The pairs with p adjusted, and what those need that are not told apart: at the strictest level of Holm's."""
+    tested = [found for _, found in pairs if found is not None]
+    adjusted = iter(holm([found.p for found in tested]))
+    level = SIGNIFICANT / max(1, len(tested))
+    return tuple(
+        pair if found is None else _with_need(replace(pair, p_adjusted=next(adjusted)), found, level)
+        for pair, found in pairs
     )
 
 
-def _obstacle(a: Row, b: Row, evaluation: str, lines: tuple[Sequence[int], Sequence[int]]) -> str:
-    lacking = [row for row in (a, b) if not _valid(row, evaluation)]
-    if lacking:
-        return "not evaluated on it" if all(row.finished for row in lacking) else "no valid run"
-    versions = a.scores[evaluation].version, b.scores[evaluation].version
-    if versions[0] != versions[1]:
-        return "not the same attack"
-    return "" if lines[0] and lines[1] else NO_OUTCOMES
-
-
-def _adjusted(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    adjusted = iter(holm([pair.p for pair in pairs if pair.p is not None]))
-    return tuple(pair if pair.p is None else replace(pair, p_adjusted=next(adjusted)) for pair in pairs)
+def _with_need(pair: Pair, found: Difference, level: float) -> Pair:
+    return pair if pair.distinguishable else replace(pair, needed=needed(found, level))
 
 
 def with_marks(rows: Sequence[Row], evaluation: str | None, *, timed: bool) -> tuple[list[Row], list[str]]:
@@ -182,7 +201,15 @@ def _best(rows: Sequence[Row], evaluation: str) -> Row | None:
     if not all(has_samples(run) for row in ranked for run in row.runs if run.finished):
         return None
     first = ranked[0]
-    if not all(pair.distinguishable for pair in pairs_of(ranked[:2], evaluation, ranked)):
+    if not _may_differ(ranked[0], ranked[1], evaluation):
         return None  # most often the runner-up settles it, and no other file need be read
     against = [pair for pair in pairs_of(ranked, evaluation) if pair.a is first or pair.b is first]
     return first if all(pair.distinguishable and pair.a is first for pair in against) else None
+
+
+def _may_differ(first: Row, second: Row, evaluation: str) -> bool:
+    outcomes, (ours, theirs) = _evidence([first, second], evaluation)
+    standing = outcomes.standing([*ours, *theirs]) if outcomes and ours and theirs else None
+    if standing is None or not standing.shape[1]:
+        return False
+    return least_p(standing[: len(ours)], standing[len(ours) :]) < SIGNIFICANT

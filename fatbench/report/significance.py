@@ -1,19 +1,30 @@
-"""Whether two accuracies on the same test images differ: exact for two models, and for two methods over their seeds."""
+"""Whether accuracies on the same test images differ: exact for two models; for two methods over images and seeds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fatbench.statistics import CONFIDENCE, deviation, mean, wilson
+from fatbench.report.seed_variance import values, within
+from fatbench.statistics import CONFIDENCE, wilson
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RESAMPLES = 9_999
-Test = Literal["mcnemar", "bootstrap and t"]
+Test = Literal["mcnemar", "crossed random effects"]
+_POWER = 0.8  # with which what is `needed` would find a difference as large as the one seen
+_MOST = 1_000  # times the seeds or images: beyond it there is no difference to speak of
+
+
+class Components(NamedTuple):
+    """What the variance of a difference consists of; of `s` seeds a row and n images it is a/n + b/(n s) + c/s."""
+
+    image: float  # a: how differently images fare under the two
+    run: float  # b: how differently they fare with another seed, both rows together
+    seed: float  # c: how much seeds differ on all images alike, both rows together
 
 
 class Difference(NamedTuple):
@@ -24,43 +35,85 @@ class Difference(NamedTuple):
     high: float
     p: float
     test: Test
+    components: Components
+    seeds: tuple[int, int]
+    images: int
 
 
-class SeedSpread(NamedTuple):
-    """How much accuracies differ between seeds of one row: the pooled standard deviation of several rows."""
+class Needed(NamedTuple):
+    """What would tell two rows apart: so many seeds of each, or so many images; None where these alone would not."""
 
-    deviation: float
-    freedom: int  # degrees of; at least 1
-
-
-def seed_spread(rows: Sequence[Sequence[float]]) -> SeedSpread | None:
-    """Return the spread of rows of accuracies, seed by seed; None where no row has two seeds."""
-    several = [seeds for seeds in rows if len(seeds) > 1]
-    freedom = sum(len(seeds) - 1 for seeds in several)
-    if not freedom:
-        return None
-    squares = sum((len(seeds) - 1) * (deviation(seeds) or 0.0) ** 2 for seeds in several)
-    return SeedSpread(math.sqrt(squares / freedom), freedom)
+    seeds: int | None
+    images: int | None
+    jointly: bool = False  # seeds and images
 
 
-def difference(first: NDArray[np.bool_], second: NDArray[np.bool_], spread: SeedSpread | None) -> Difference:
+def difference(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    variances: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> Difference:
     """Return the difference between (runs, n) outcomes on the same n > 0 images: whether each stood, seed by seed.
 
     One seed each: the exact McNemar test, which is about these two models, and the hull of Newcombe's interval and the
     exact one, so that interval and test agree.
 
-    Else it is about the methods, and two questions must both be answered yes: would it hold on other test images (a
-    bootstrap over images of the difference between means over seeds), and would it hold for other seeds (a t-test on
-    their accuracies, with the `spread` between seeds that all rows of the table show). The p of "both" is the larger
-    one (intersection-union test: Berger, Technometrics 1982); the interval is the hull of the two.
+    Else it is about the methods: images and seeds are both drawn from more of their kind (crossed random effects). The
+    variance over images, after two more of which each side alone gets one right (Bonett & Price, J. Educ. Behav. Stat.
+    2012), holds what seeds make of single images. What seeds make of all images alike comes on top. It is known badly,
+    so p is the mean over what it may be, and the interval holds the differences whose p is at least 5%.
+
+    Args:
+        variances: between seeds of each side, as `seed_variance.moderated` returns them; None where no row has two.
     """
-    if len(first) == len(second) == 1 or spread is None:
+    if len(first) == len(second) == 1 or variances is None:
         return _of_models(first[0], second[0])
-    low, high, p = _over_images(first, second)
-    ours, theirs = ([float(share) for share in one.mean(axis=1)] for one in (first, second))
-    other_low, other_high, other_p = _over_seeds(ours, theirs, spread, least=1 / first.shape[1])
-    bounds = max(-1.0, min(low, other_low)), min(1.0, max(high, other_high))
-    return Difference(mean(ours) - mean(theirs), *bounds, max(p, other_p), "bootstrap and t")
+    n, sizes = first.shape[1], (len(first), len(second))
+    total, over_images = _over_images(first, second)
+    centre = total / (n + 2)
+    (ours, theirs), (few, others) = variances, sizes
+    squares = (over_images + values()[:, None] / few + values() / others).ravel()
+    weights = (ours[:, None] * theirs).ravel()
+    half = _half_width(squares, weights)
+    runs = [within(side) for side in (first, second)]
+    per_image = n * over_images - sum(run / size for run, size in zip(runs, sizes, strict=True))
+    components = Components(max(0.0, per_image), sum(runs), float((ours + theirs) @ values()))
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    p = _two_sided(abs(centre), squares, weights)
+    return Difference(total / n, low, high, p, "crossed random effects", components, sizes, n)
+
+
+def least_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return what p of `difference` is at least, over several seeds: that of images alone, if seeds were alike."""
+    total, over_images = _over_images(first, second)
+    return 2 * NormalDist().cdf(-abs(total) / (first.shape[1] + 2) / math.sqrt(over_images))
+
+
+def needed(found: Difference, level: float) -> Needed | None:
+    """Return what would tell the two apart at this `level`, with a power of 80%, if the difference is as large as seen.
+
+    None where it is told already, or so small that nothing would.
+    """
+    normal = NormalDist()
+    seen = -normal.inv_cdf(found.p / 2) if found.p else math.inf
+    wanted = normal.inv_cdf(_POWER) - normal.inv_cdf(level / 2)
+    if found.p < level or wanted**2 > _MOST * seen**2:
+        return None
+    times = (wanted / seen) ** 2
+    a, b, c = found.components
+    n, size = found.images, 2 / sum(1 / seeds for seeds in found.seeds)  # both rows' seeds: the harmonic mean
+    goal = (a / n + b / (n * size) + c / size) / times
+    seeds = (b / n + c) / (goal - a / n) if goal > a / n else math.inf
+    images = (a + b / size) / (goal - c / size) if goal > c / size else math.inf
+    if found.test == "mcnemar":
+        return Needed(None, math.ceil(images))
+    if min(seeds, images) == math.inf:
+        return Needed(math.ceil(times * size), math.ceil(times * n), jointly=True)
+    return Needed(_count(seeds), _count(images))
+
+
+def _count(number: float) -> int | None:
+    return math.ceil(number) if number < math.inf else None
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -115,50 +168,35 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def _of_models(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Difference:
     both, first_only, second_only = (int(one.sum()) for one in (first & second, first & ~second, second & ~first))
-    neither = len(first) - both - first_only - second_only
-    found = (first_only - second_only) / len(first)
+    n = len(first)
+    neither = n - both - first_only - second_only
+    value = (first_only - second_only) / n
     low, high = newcombe(both, first_only, second_only, neither)
-    exact_low, exact_high = (
-        exact_interval(first_only, second_only, len(first)) if first_only + second_only else (low, high)
-    )
-    return Difference(found, min(low, exact_low), max(high, exact_high), mcnemar(first_only, second_only), "mcnemar")
+    exact_low, exact_high = exact_interval(first_only, second_only, n) if first_only + second_only else (low, high)
+    p = mcnemar(first_only, second_only)
+    components = Components((first_only + second_only) / n - value**2, 0.0, 0.0)
+    return Difference(value, min(low, exact_low), max(high, exact_high), p, "mcnemar", components, (1, 1), n)
 
 
-def _over_images(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """The percentile interval and p of a bootstrap over images (Efron & Tibshirani 1993).
+def _over_images(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float]:
+    """The sum over images of the difference, and the variance of its mean: with two more images, one for each side."""
+    n = first.shape[1]
+    each = first.mean(axis=0) - second.mean(axis=0)
+    total = float(each.sum())
+    return total, ((float(each @ each) + 2) / (n + 2) - (total / (n + 2)) ** 2) / (n + 2)
 
-    Few values are possible for an image, so how often a resample holds each of them is drawn instead of its n images:
-    the same distribution as scipy.stats.bootstrap's, for less work. p is no less than the best that a sign-flip test
-    could do on as many images that differ: a handful of them proves nothing, though no resample may disagree.
-    """
+
+def _two_sided(distance: float, squares: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """How likely a difference of 0 is to be seen as `distance` or more, either way."""
     import numpy as np
+    from scipy.special import ndtr
 
-    scale = len(first) * len(second)
-    differences = first.sum(axis=0) * len(second) - second.sum(axis=0) * len(first)  # integers: times `scale`
-    values, counts = np.unique(differences, return_counts=True)
-    n = len(differences)
-    totals = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES) @ values
-    low, high = (
-        float(bound) for bound in np.quantile(totals / (n * scale), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    )
-    against = min(int((totals <= 0).sum()), int((totals >= 0).sum()))
-    least = 2.0 ** (1 - min(int((differences != 0).sum()), 1000))
-    return low, high, min(1.0, max(2 * (against + 1) / (RESAMPLES + 1), least))
+    return min(1.0, 2 * float(weights @ ndtr(-distance / np.sqrt(squares))))
 
 
-def _over_seeds(
-    first: Sequence[float], second: Sequence[float], spread: SeedSpread, least: float
-) -> tuple[float, float, float]:
-    """The interval and p of a t-test on the accuracies of seeds.
-
-    Three seeds know little of their own spread, so it is taken from all rows of the table, as in an analysis of
-    variance, or from the row's own seeds where they spread more. It is no less than `least`, one image: accuracies are
-    whole images, so seeds may tie, and a spread of 0 would prove any difference.
-    """
-    from scipy.special import stdtr, stdtrit
-
-    found = mean(first) - mean(second)
-    spreads = [max(spread.deviation, deviation(seeds) or 0.0, least) for seeds in (first, second)]
-    error = math.hypot(*(one / math.sqrt(len(seeds)) for one, seeds in zip(spreads, (first, second), strict=True)))
-    half = float(stdtrit(spread.freedom, (1 + CONFIDENCE) / 2)) * error
-    return found - half, found + half, float(2 * stdtr(spread.freedom, -abs(found) / error))
+def _half_width(squares: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The distance whose p is 5%, by bisection; no difference of accuracies is more than 2."""
+    low, high = 0.0, 2.0
+    while low < (middle := (low + high) / 2) < high and high - low > 1e-7:
+        low, high = (low, middle) if _two_sided(middle, squares, weights) < 1 - CONFIDENCE else (middle, high)
+    return high

@@ -236,6 +236,8 @@ def test_show_looks_for_results_and_methods(fatbench: Fatbench, tmp_path: Path) 
         (("--fail-if", "clean:-1pp", "--baseline", "gone.json"), "cannot read gone.json"),
         (("--on", "clean"), "--on names the evaluation that --paired is about"),
         (("--paired", "--on", "fgsm"), "no run was evaluated on 'fgsm'; there are clean, pgd-20, autoattack"),
+        (("--vs", "trades"), "--vs names the row that --paired compares the others with: add --paired"),
+        (("--paired", "--vs", "trads"), "no run of 'trads' to refer to; there are fgsm-rs"),
         (("--paired", "--per-seed", "--format", "csv"), "a CSV holds one table"),
     ],
 )

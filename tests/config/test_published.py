@@ -157,12 +157,20 @@ def test_an_official_recipe_resolves_at_every_eps(method: str, eps: str | None) 
         ("liet", "16/255", "cifar10", {}, LIET_16),
         ("zero-grad", "8/255", "svhn", {}, {"quantile": 0.7}),
         ("zero-grad", "8/255", "cifar10", {}, {"quantile": 0.35}),
+        ("zero-grad", "8/255", "cifar100", {}, {"quantile": 0.45}),
     ],
 )
 def test_what_authors_tie_to_eps(
     method: str, eps: str, dataset: str, chosen: dict[str, str], tied: dict[str, float]
 ) -> None:
     assert presets.at_eps(eps, dataset, chosen, presets.official(method)["tracks"]) == tied  # type: ignore[arg-type]
+
+
+def test_recipes_move_batch_norm_as_often_as_their_authors_loops() -> None:
+    """Three train-mode forwards: clean, adversarial, and clean again."""
+    for method in REGISTERED:
+        hyper = presets.official(method).get("hyper", {}).get(method, {})
+        assert hyper.get("clean_twice") is (True if method in {"trades", "gat", "nuat"} else None)
 
 
 @pytest.mark.parametrize("method", ["aaer", "elle", "grad-align"])

@@ -19,11 +19,11 @@ def one_label(label, size=6):
     return Batch(x, torch.full((size,), label), torch.arange(size))
 
 
-def universal_after(labels, **hyper):
+def universal_after(labels, weight=0.0, **hyper):
     """The universal perturbations of a linear model after a batch of each of the labels."""
     ctx, model = make_context("linf"), LinearMargin(WEIGHT, torch.tensor(0.2, dtype=torch.float64))
     for label in labels:
-        consume(methods.load("fgsm-uap", true_mass=1.0, **hyper), model, one_label(label), ctx)
+        consume(methods.load("fgsm-uap", true_mass=1.0, weight=weight, **hyper), model, one_label(label), ctx)
     return ctx.buffers["uap"]
 
 
@@ -42,6 +42,15 @@ def test_the_perturbation_goes_where_the_momentum_points(decay, remains):
     """Two batches pull opposite ways, equally hard: what is kept of the first decides."""
     torch.testing.assert_close(universal_after([1], decay=decay)[0], -RADIUS * UPHILL)
     torch.testing.assert_close(universal_after([1, 0], decay=decay)[0], remains * RADIUS * UPHILL)
+
+
+def test_the_loss_pulls_at_the_perturbation_too():
+    """The attack's gradient is -w (1 - p) / n, that of the mean squared difference w weight eps |w| / n."""
+    x, eps = one_label(1).x[0], EPS["linf"]
+    wrong = torch.sigmoid(-(x.flatten() @ WEIGHT + 0.2))
+    balance = float(wrong / (eps * WEIGHT.abs().sum()))
+    for weight, direction in [(0.9 * balance, -1.0), (1.1 * balance, 1.0)]:
+        torch.testing.assert_close(universal_after([1], weight)[0], direction * RADIUS * UPHILL)
 
 
 def test_each_class_has_its_own_and_only_those_in_the_batch_move():

@@ -47,7 +47,8 @@ def train(
         adv_images = project(images + uap_noise, images, eps).requires_grad_()
         ori_output = model(adv_images)
         ori_loss = smoothed_cross_entropy(ori_output, labels, true_mass)
-        grad_x = torch.autograd.grad(ori_loss, adv_images, retain_graph=True)[0]
+        ori_loss.backward(retain_graph=True)
+        grad_x = adv_images.grad.detach()  # no copy: the loss's backward pass adds its gradient to this tensor
         adv_images = project(adv_images.detach() + alpha * eps * grad_x.sign(), images, eps)
 
         output = model(adv_images)

@@ -1,14 +1,14 @@
 """Naive twin of `nuat`: `NuAT_cifar10.py` of NuAT (reference/methods.md 2.9).
 
-Three deviations, shared with fatbench: the script runs its train-mode forward of the clean images twice, before and
-after the attack; its regulariser's weight rises by the epoch, here by the batch; and it counts odd and even batches
-anew in every epoch.
+Three deviations, shared with fatbench: the script's second train-mode forward of the clean images, after the attack, is
+run with `clean_twice` only; its regulariser's weight rises by the epoch, here by the batch; and it counts odd and even
+batches anew in every epoch.
 """
 
 import torch
 import torch.nn.functional as F
 
-SETTINGS = {"alpha": 0.6, "noise": 0.3, "weight": 2.5, "ramp": 0.5}
+SETTINGS = {"alpha": 0.6, "noise": 0.3, "weight": 2.5, "ramp": 0.5, "clean_twice": True}
 PASSES = (3, 3, 2)  # forward, to inputs, to weights; per update at the defaults
 
 
@@ -28,7 +28,9 @@ def nuclear_attack(model, x, y, x_start, out, step_size, eps, reg, alt):
     return torch.clamp(x + delta, 0.0, 1.0)
 
 
-def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, noise=0.5, weight=4.5, ramp=0.9):
+def train(
+    model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, noise=0.5, weight=4.5, ramp=0.9, clean_twice=False
+):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     for counter, (x, y, _) in enumerate(batches):
         progress = torch.tensor(counter / len(batches))  # single precision, as the trainer's is
@@ -39,7 +41,10 @@ def train(model, batches, *, eps, lr, momentum, weight_decay, alpha=1.0, noise=0
         model.eval()
         x_adv = nuclear_attack(model, x, y, x_start, out.detach(), alpha * eps, eps, reg, counter % 2)
         model.train()
-        loss = F.cross_entropy(out, y) + reg * nuclear_norm(out - model(x_adv)) / len(x)
+        adv_out = model(x_adv)
+        if clean_twice:
+            out = model(x)
+        loss = F.cross_entropy(out, y) + reg * nuclear_norm(out - adv_out) / len(x)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -86,6 +87,49 @@ def test_every_pair_is_tested_and_p_pays_for_it(tmp_path):
     assert [pair.p_adjusted for pair in pairs] == holm([pair.p for pair in pairs])
 
 
+def test_one_row_against_every_other_pays_for_fewer_tests(tmp_path):
+    counts = {"a": 60, "b": 52, "c": 51, "d": 30}
+    groups = compare([run(tmp_path, standing(60, count), method=name) for name, count in counts.items()])
+    [group] = with_pairs(groups, vs="b")
+    assert [(pair.a.label, pair.b.label) for pair in group.paired] == [("a", "b"), ("b", "c"), ("b", "d")]
+    assert [pair.p_adjusted for pair in group.paired] == holm([pair.p for pair in group.paired])
+    every = {(pair.a.label, pair.b.label): pair for pair in with_pairs(groups)[0].paired}
+    assert all(pair.p_adjusted <= every[pair.a.label, pair.b.label].p_adjusted for pair in group.paired)
+
+
+def test_a_row_to_compare_with_is_one_row(tmp_path):
+    twins = [run(tmp_path, standing(60, 30 + k), hyper={"alpha": 1.0 + k}) for k in range(2)]
+    with pytest.raises(UsageError) as error:
+        with_pairs(compare(twins), vs="fgsm-rs")
+    assert str(error.value) == "--vs: several rows are 'fgsm-rs'; name one of fgsm-rs alpha=2, fgsm-rs alpha=1"
+    assert len(with_pairs(compare(twins), vs="fgsm-rs alpha=2")[0].paired) == 1
+    apart = run(tmp_path, standing(60, 30), **TRADES, eps="8/255")
+    assert [len(group.paired) for group in with_pairs(compare([*twins, apart]), vs="trades")] == [0, 0]
+
+
+def test_what_would_tell_them_apart_stands_beside_the_verdict(tmp_path):
+    runs = [*seeds(tmp_path, (230, 200)), *seeds(tmp_path, (205, 190), **TRADES)]
+    groups = with_pairs(compare(runs))
+    [pair] = groups[0].paired
+    raw = json.loads(render.json(groups))[0]["pairs"][0]
+    assert (raw["needed_seeds"], raw["needed_images"], raw["needed_jointly"]) == tuple(pair.needed)
+    text = " ".join(printed(groups, width=200).split())
+    assert re.search(r"not distinguishable; about [\d,]+ seeds( (and|or) [\d,]+ images)? would tell", text)
+    assert "at 80% power, if the difference is as large as seen" in text
+
+
+def test_collapsed_rows_do_not_speak_for_others(tmp_path):
+    rows = [*seeds(tmp_path, (200, 204, 202)), *seeds(tmp_path, (180, 183, 181), **TRADES)]
+    event = {
+        "events": [{"kind": "catastrophic-overfitting", "epoch": 3, "step": 1, "train_seconds": 1.0, "detail": ""}]
+    }
+    wild = list(seeds(tmp_path, (250, 100, 0), method="mart", fields=event))
+    found = {frozenset((pair.a.label, pair.b.label)): pair for pair in paired([*rows, *wild]).paired}
+    among, [alone] = found[frozenset(("trades", "fgsm-rs"))], paired(rows).paired
+    assert (among.low, among.high, among.p) == (alone.low, alone.high, alone.p)
+    assert among.p_adjusted > alone.p_adjusted
+
+
 def test_seeds_are_averaged_and_an_invalid_one_left_out(tmp_path):
     runs = [*seeds(tmp_path, (200, 204, 202)), *seeds(tmp_path, (100, 103, 101), **TRADES)]
     runs.append(run(tmp_path, [0] * 300, seed=7, status="diverged"))
@@ -93,7 +137,7 @@ def test_seeds_are_averaged_and_an_invalid_one_left_out(tmp_path):
     assert (pair.a.finished, len(pair.a.seeds)) == (3, 4)
     assert pair.difference == pytest.approx((606 - 304) / 900)
     assert pair.low < pair.difference < pair.high
-    assert (pair.test, pair.verdict) == ("bootstrap and t", "A better")
+    assert (pair.test, pair.verdict) == ("crossed random effects", "A better")
 
 
 def test_seeds_that_disagree_leave_methods_indistinguishable(tmp_path):
@@ -156,7 +200,7 @@ def test_another_evaluation_on_request(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(2, ("A better", "bootstrap and t")), (1, ("A better (these weights)", "mcnemar"))]
+    ("count", "expected"), [(2, ("A better", "crossed random effects")), (1, ("A better (these weights)", "mcnemar"))]
 )
 def test_every_format_tells_the_same(tmp_path, count, expected):
     runs = [*seeds(tmp_path, (200, 204)[:count]), *seeds(tmp_path, (100, 103)[:count], **TRADES)]
@@ -220,7 +264,7 @@ def test_only_valid_seeds_that_were_evaluated_on_it_make_a_best(tmp_path):
 
 def test_a_single_seed_against_several_is_taken_to_spread_as_they_do(tmp_path):
     [pair] = paired([*seeds(tmp_path, (200, 204)), *seeds(tmp_path, (100,), **TRADES)]).paired
-    assert pair.test == "bootstrap and t"
+    assert pair.test == "crossed random effects"
 
 
 def test_the_mark_of_the_best_is_what_paired_would_say(tmp_path):

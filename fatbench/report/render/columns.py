@@ -110,7 +110,7 @@ def pair_columns(group: Group) -> list[Column]:
             lambda pair: formats.NONE if pair.p_adjusted is None else formats.probability(pair.p_adjusted),
         ),
         *(Column(name, (), tuple((text,) for text in asides[name])) for name in asides if name not in shared),
-        column("verdict", pairs, lambda pair: pair.verdict, numeric=False),
+        Column("verdict", (), tuple(_verdict(pair) for pair in pairs), numeric=False),
     ]
 
 
@@ -137,3 +137,14 @@ def _difference(pair: Pair) -> tuple[str, ...]:
     if pair.difference is None or pair.low is None or pair.high is None:
         return (formats.NONE,)
     return (formats.points(pair.difference), formats.interval(pair.low, pair.high))
+
+
+def _verdict(pair: Pair) -> Cell:
+    """The verdict and, of a pair that is not told apart, what would do it."""
+    need = pair.needed
+    if need is None:
+        return (pair.verdict,)
+    numbers = [
+        f"{formats.rounded(number)} {of}" for number, of in ((need.seeds, "seeds"), (need.images, "images")) if number
+    ]
+    return (f"{pair.verdict};", f"about {(' and ' if need.jointly else ' or ').join(numbers)} would tell")

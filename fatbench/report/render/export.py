@@ -14,6 +14,7 @@ from fatbench.report.pairs import Pair
 from fatbench.report.regression import Check, raw
 from fatbench.report.render.columns import Column, columns, pair_columns, pair_notes
 from fatbench.report.render.notes import footnotes, headings, legend
+from fatbench.report.significance import Needed
 
 
 def markdown(groups: Sequence[Group], *, per_seed: bool = False, checks: Sequence[Check] | None = None) -> str:
@@ -122,10 +123,11 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    line = {key: value for key, value in vars(pair).items() if key not in ("a", "b", "obstacle")}
+    line = {key: value for key, value in vars(pair).items() if key not in ("a", "b", "needed", "obstacle")}
+    need = {f"needed_{key}": getattr(pair.needed, key, None) for key in Needed._fields}
     rows = {
         f"{side}_{key}": value
         for side, row in (("a", pair.a), ("b", pair.b))
         for key, value in (("label", row.label), ("model", row.model), ("seeds", row.finished))
     }
-    return rows | line | {"distinguishable": pair.distinguishable, "verdict": pair.verdict}
+    return rows | line | need | {"distinguishable": pair.distinguishable, "verdict": pair.verdict}

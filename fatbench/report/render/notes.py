@@ -54,15 +54,16 @@ def _legend(groups: Sequence[Group]) -> str:
         " the exact 95% interval"
     )
     methods = (
-        "several seeds, about the methods: a bootstrap over images and a t-test over seeds (a row's spread is what all"
-        " rows show, or its own if that is larger), which must both agree; the hull of their 95% intervals, and the"
-        " larger p"
+        "several seeds, about the methods: images and seeds as crossed random effects, a row's variance between seeds"
+        " moderated by the other rows' (no collapsed or suspect ones)"
     )
     parts = {models: "mcnemar" in tests, methods: bool(tests - {"mcnemar"})}
     found = "; ".join(text for text, wanted in parts.items() if wanted)
     tested = f" {found[:1].upper()}{found[1:]}." if found else ""
     adjusted = "p after Holm, over the pairs of a table; intervals of one pair each, not adjusted"
-    return f"\nPairs: on the test images that all runs of both saw.{tested} {adjusted}."
+    lacking = any(pair.needed for group in groups for pair in group.paired or ())
+    need = " What would tell: at 80% power, if the difference is as large as seen." if lacking else ""
+    return f"\nPairs: on the test images that all runs of both saw.{tested} {adjusted}.{need}"
 
 
 def _heading(group: Group) -> str:
