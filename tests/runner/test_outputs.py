@@ -114,3 +114,12 @@ def test_log_probabilities_are_logits_and_half_precision_is_noted(scored) -> Non
     assert (record.model_notes, record.diagnostics.findings) == ([], [])
     record, _ = scored("half")
     assert record.model_notes == ["nets.py:half: its logits are float16, rounded before they become float32"]
+
+
+def test_a_failure_inside_a_library_is_the_librarys(scored, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("a_library").mkdir()
+    Path("a_library/__init__.py").write_text("from .inner import make\n")
+    Path("a_library/inner.py").write_text(f"{NETS}\nmake = changing\n".replace('{"scores": z}', "1 / 0"))
+    with pytest.raises(InvalidRunError, match=r"inner\.py:\d+: ZeroDivisionError: division by zero"):
+        run(make_spec("fgsm", model="a_library:make", limit_train=300), output=tmp_path)
