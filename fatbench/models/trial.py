@@ -1,5 +1,6 @@
 """A network tried on two images before anything runs: what it makes of them in eval and in train mode."""
 
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
@@ -31,27 +32,29 @@ def fitted(make: Make, name: str, num_classes: int, shape: Shape, *, trainable: 
     except UsageError as error:
         if error.__cause__ is None:
             raise
-        raise UsageError(f"{error}; {_remedy(make, name, num_classes, shape)}") from error.__cause__
+        raise UsageError(
+            f"{error}; {_remedy(make, name, num_classes, shape, trainable=trainable)}"
+        ) from error.__cause__
     return classifier
 
 
 def _notes(classifier: Classifier, name: str, num_classes: int, shape: Shape, *, trainable: bool) -> tuple[str, ...]:
     """What a reader should know of a classifier that keeps the contract; grey images may become coloured for that."""
     try:
-        return check_contract(classifier, name, num_classes, shape, trainable=trainable)
+        return _check_contract(classifier, name, num_classes, shape, trainable=trainable)
     except UsageError as error:
         if shape[0] != 1:
             raise
         mean, std = classifier.mean, classifier.std
         classifier.mean, classifier.std = mean.repeat(1, 3, 1, 1), std.repeat(1, 3, 1, 1)
         try:
-            notes = check_contract(classifier, name, num_classes, shape, trainable=trainable)
+            notes = _check_contract(classifier, name, num_classes, shape, trainable=trainable)
         except UsageError as coloured:
             raise coloured if _COLOURED in str(error) else error  # noqa: B904 - each has a cause of its own
         return (f"{name} takes three channels: it is given each grey image as three equal ones", *notes)
 
 
-def _remedy(make: Make, name: str, num_classes: int, shape: Shape) -> str:
+def _remedy(make: Make, name: str, num_classes: int, shape: Shape, *, trainable: bool) -> str:
     """What may help where the factory, or its network on such images, has failed."""
     own = name.partition(":")[0].endswith(".py")
     for side in _SIZES:
@@ -59,14 +62,14 @@ def _remedy(make: Make, name: str, num_classes: int, shape: Shape) -> str:
         with suppress(UsageError):
             if side > max(shape[1:]):
                 classifier, given = make(larger)
-                _notes(classifier, name, num_classes, larger, trainable=False)
+                _notes(classifier, name, num_classes, larger, trainable=trainable)
                 how = f"put nn.Upsample({side}) before it" if own else wrapped(name, given, side)
                 return f"it takes images of {side}x{side}: {how}"
     takes = "a factory may take num_classes, in_channels (in_chans) and image_size (img_size)"
     return takes if own else f"{takes}; if it needs more, {wrapped(name, ['num_classes'])}"
 
 
-def check_contract(
+def _check_contract(
     classifier: Classifier, name: str, num_classes: int, shape: Shape, *, trainable: bool = True
 ) -> tuple[str, ...]:
     """Try the classifier on two black images, and return what a reader should know about its outputs.
@@ -94,7 +97,9 @@ def _tried(classifier: Classifier, name: str, num_classes: int, shape: Shape, *,
         with _leaving_no_trace(classifier, training=training):
             output = classifier.net(classifier.normalise(torch.zeros(2, *shape)))
     except ANY_FAILURE as error:
-        raise UsageError(f"{what} fails on {images}: {failure(error)}") from error
+        line = _own_line(error, name)
+        cause = None if training else error  # what works in eval mode is neither too small nor ill-made
+        raise UsageError(f"{what} fails on {images}: {failure(error)}{f' (line {line})' if line else ''}") from cause
     try:
         part, logits = logits_in(output)
     except NotLogitsError as error:
@@ -112,6 +117,13 @@ def _tried(classifier: Classifier, name: str, num_classes: int, shape: Shape, *,
     notes = [f"{taken} is taken as the logits"] if part else []
     notes += [f"its logits are {kind}, rounded before they become float32"] if logits.dtype in HALVES else []
     return "; ".join(notes)
+
+
+def _own_line(error: BaseException, name: str) -> int | None:
+    """The innermost line of the user's own file that the error has passed."""
+    file = name.rpartition(":")[0]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return lines[-1] if lines else None
 
 
 @contextmanager

@@ -92,13 +92,10 @@ def _asked_for(found: Mapping[Any, Any], key: str, path: Path) -> dict[str, Tens
     if tensors:
         return tensors
     if pickled_module(chosen):
-        raise UsageError(
-            f"{path}: its '{key:.60}' is a {_pickled(chosen)}: {_resaved(path, f'x[{key!r}].state_dict()')}"
-        )
+        place = "".join(f"[{one!r}]" for one in ([key] if key in found else key.split(".")))
+        raise UsageError(f"{path}: its '{key:.60}' is a {_pickled(chosen)}: {_resaved(path, f'x{place}.state_dict()')}")
     there = ", ".join(f"{name:.60}" for name in list(_places(found, _DEPTH))[:6])
-    raise UsageError(
-        f"{path} has no weights at '{key:.60}' (--checkpoint-key); it has them at {there or 'no such place'}"
-    )
+    raise UsageError(f"{path} has no weights at '{key:.60}' (--checkpoint-key); it has them at {there or 'no key'}")
 
 
 def _at(found: Any, key: str) -> Any:

@@ -165,12 +165,16 @@ def test_an_averaged_model_loads_whole(tmp_path: Path) -> None:
 
 
 def test_a_key_that_leads_nowhere_is_answered_with_those_that_do(tmp_path: Path) -> None:
-    path = saved({"model": STATE, "kept": {"best": STATE}, "whole": make_net(), "epoch": 3}, tmp_path / "a.pt")
+    path = saved(
+        {"model": STATE, "kept": {"best": STATE}, "whole": make_net(), "in": {"it": make_net()}, "epoch": 3},
+        tmp_path / "a.pt",
+    )
     for key, line in {
         "ema": "has no weights at 'ema' (--checkpoint-key); it has them at model, kept.best",
         "epoch": "has no weights at 'epoch'",
         "model.0.weight.x": "has no weights at 'model.0.weight.x'",
         "": "has no weights at ''",
+        "in.it": "torch.save(x['in']['it'].state_dict(), 'weights.pt')`",
         "whole": ": its 'whole' is a pickled torch.nn.modules.container.Sequential, whose code would have to run",
     }.items():
         with pytest.raises(UsageError) as error:
