@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # reports are imported by what makes one: `fatbench --help` h
     from fatbench.report import regression
     from fatbench.report.comparison import Group
 
-REGRESSION, NOTHING_TO_COMPARE = 3, 5
+REGRESSION, NOTHING_TO_COMPARE, INCONCLUSIVE = 3, 5, 7
+_STYLES = {"FAIL": "red", "inconclusive": "yellow"}
 
 
 class Format(StrEnum):
@@ -50,7 +51,9 @@ def compare(
     ] = None,
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(metavar="METRIC:LIMIT", help="Exit 3 if so: 'train_seconds:+10%', 'autoattack:-1.0pp'."),
+        typer.Option(
+            metavar="METRIC:LIMIT", help="Exit 3 if so: 'train_seconds:+10%', 'autoattack:-1.0pp'; 7 if noise decides."
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
@@ -109,7 +112,7 @@ def _print(groups: list[Group], format_: Format, checks: list[regression.Check] 
         for table in render.tables(groups, per_seed=per_seed):
             console.print(table)
         for one in checks or []:
-            console.print(Text(str(one), style="red" if one.outcome == "FAIL" else ""), soft_wrap=True)
+            console.print(Text(str(one), style=_STYLES.get(one.outcome, "")), soft_wrap=True)
         return
     if format_ is Format.CSV:
         text = render.csv(groups, per_seed=per_seed)
@@ -129,5 +132,8 @@ def _verdict(checks: list[regression.Check]) -> int:
     why = regression.nothing_compared(checks)
     if why:
         return say(why, NOTHING_TO_COMPARE)
-    failed = sum(one.outcome == "FAIL" for one in checks)
-    return say(f"{failed} of {len(checks)} checks failed", REGRESSION) if failed else 0
+    failed, open_ = (sum(one.outcome == outcome for one in checks) for outcome in ("FAIL", "inconclusive"))
+    if failed:
+        return say(f"{failed} of {len(checks)} checks failed", REGRESSION)
+    remedy = "measure again on an idle machine, what was noisy (run --force)"
+    return say(f"{open_} of {len(checks)} checks inconclusive: {remedy}", INCONCLUSIVE) if open_ else 0

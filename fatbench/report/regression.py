@@ -16,9 +16,10 @@ from fatbench.report.setting import Setting, settings_of
 from fatbench.report.thresholds import TIME, Threshold
 from fatbench.report.validity import NOISY
 
-Outcome = Literal["ok", "FAIL", "skipped"]
+Outcome = Literal["ok", "FAIL", "inconclusive", "skipped"]
 Key = tuple[Setting, tuple[tuple[str, Value], ...]]
 _SOURCES = ("source", "model_source")  # code that has changed since is what a baseline is for
+_NAMED = 4  # differences in a message
 
 
 class _Measured(NamedTuple):
@@ -58,7 +59,7 @@ def check(new: Sequence[Run], baseline: Sequence[Run], limits: Sequence[Threshol
 
     A row of the baseline that is missing now, whose runs now fail, or of which a valid seed is missing or invalid now,
     is a failure. A row that the baseline lacks is skipped, as is a metric that it lacks. Where nothing at all compares,
-    every check is skipped.
+    every check is skipped. A time beyond its limit is inconclusive where the run was noisy, or the baseline's.
 
     Raises:
         UsageError: the baseline holds two rows that a new one could be compared to.
@@ -84,11 +85,15 @@ def _checks(new: Sequence[Run], baseline: Sequence[Run], limit: Threshold) -> li
     shared = [key for key in theirs if key in ours]
     found = [_compared(theirs[key], ours[key], limit) for key in shared]
     found += [
-        _check("skipped", row, limit, why=why_unmatched(key, theirs)) for key, row in ours.items() if key not in theirs
+        _check("skipped", row, limit, why=why_unmatched(key, theirs, limit.metric))
+        for key, row in ours.items()
+        if key not in theirs
     ]
     missing = [row for key, row in theirs.items() if key not in ours]
     if shared:
-        found += [_check("FAIL", row, limit, why="in the baseline, but not among the new results") for row in missing]
+        found += [
+            _check("FAIL", row, limit, why="the baseline has this row, the new results do not") for row in missing
+        ]
     return found
 
 
@@ -96,16 +101,29 @@ def _compared(before: Row, after: Row, limit: Threshold) -> Check:
     """A row that both have: a failure beyond the limit, or where only the new one has no number or has lost seeds."""
     old, new = _metric(before, limit.metric), _metric(after, limit.metric)
     if old is None:
-        return _check("skipped", after, limit, why="the baseline has none of it")
+        nowhere = new is None and after.finished
+        return _check("skipped", after, limit, why="not measured on either side" if nowhere else _unmeasured(before))
     if new is None:
         return _check("FAIL", after, limit, old, why=status(after) if not after.finished else "not measured now")
     if limit.metric != TIME and before.scores[limit.metric].version != after.scores[limit.metric].version:
         return _check("skipped", after, limit, old, new, why="not the same attack as in the baseline")
     change = limit.change(old.value, new.value)
     lost = _lost(before, after, limit.metric)
-    noisy = NOISY if limit.metric == TIME and (NOISY in before.events or NOISY in after.events) else ""
-    outcome: Outcome = "FAIL" if lost or limit.broken(change) else "ok"
+    noisy = _noisy(before, after) if limit.metric == TIME else ""
+    beyond: Outcome = "inconclusive" if noisy else "FAIL"
+    outcome: Outcome = "FAIL" if lost else beyond if limit.broken(change) else "ok"
     return _check(outcome, after, limit, old, new, change, lost or noisy)
+
+
+def _unmeasured(before: Row) -> str:
+    return "not measured in the baseline" if before.finished else f"no valid run in the baseline: {status(before)}"
+
+
+def _noisy(before: Row, after: Row) -> str:
+    """Which side's times are not to be relied on."""
+    sides = {"the baseline": NOISY in before.events, "this run": NOISY in after.events}
+    named = [side for side, is_noisy in sides.items() if is_noisy]
+    return f"{' and '.join(named)} {'were' if len(named) > 1 else 'was'} noisy" if named else ""
 
 
 def _lost(before: Row, after: Row, metric: str) -> str:
@@ -183,14 +201,31 @@ def match_rows(new: Sequence[Run], baseline: Sequence[Run], metric: str) -> tupl
     return sides[0], sides[1]
 
 
-def why_unmatched(key: Key, theirs: Iterable[Key]) -> str:
+def why_unmatched(key: Key, theirs: Iterable[Key], metric: str) -> str:
     """Return why a row has no counterpart in the baseline: what sets it apart from its nearest one there."""
-    alike = [vars(setting) for setting, content in theirs if content == key[1]]
-    ours = vars(key[0])
-    named = [name for name in ours if name not in ("epochs", "budget_seconds")]  # "budget" says the same
-    differing = [[name for name in named if other[name] != ours[name]] for other in alike]
-    nearest = min(differing, key=len, default=[])
-    return f"in the baseline with another {', '.join(nearest)}" if nearest else "not in the baseline"
+    differing = [_differences(key, other) for other in theirs if dict(other[1])["method"] == dict(key[1])["method"]]
+    nearest = min(differing, key=len, default={})
+    evaluation = f"evaluations.{metric}"
+    if set(nearest) == {evaluation}:
+        now, then = nearest[evaluation]
+        if None in (now, then):
+            return f"evaluated {'in the baseline' if now is None else 'now'} only"
+        return f"in the baseline on n={then}, now on n={now}"
+    if not 0 < len(nearest) <= _NAMED:
+        return "the baseline has no such row"
+    return f"in the baseline with another {', '.join(name.removeprefix('hyper.') for name in nearest)}"
+
+
+def _differences(key: Key, other: Key) -> dict[str, tuple[Value, Value]]:
+    """What differs between two rows, by name, setting first. An evaluation that is not made has no n; else "all"."""
+    sides = []
+    for setting, content in (key, other):
+        counted = {name: "all" if name.startswith("evaluations.") and n is None else n for name, n in content}
+        named = {name: value for name, value in vars(setting).items() if name not in ("epochs", "budget_seconds")}
+        sides.append(named | counted)  # "budget" says the same as the two left out
+    ours, others = sides
+    both = {name: (ours.get(name), others.get(name)) for name in dict.fromkeys([*ours, *others])}
+    return {name: values for name, values in both.items() if values[0] != values[1]}
 
 
 def _row(label: str, setting: Setting, variants: Sequence[Sequence[Run]]) -> Row:

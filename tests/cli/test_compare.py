@@ -11,7 +11,7 @@ from fatbench.io.lock import locked
 from fatbench.record import load, save
 from fatbench.record.paths import CHECKPOINT
 from fatbench.report import run as run_module
-from tests.report.records import doubtful, record, run, score, standing
+from tests.report.records import doubtful, measured, record, run, score, standing
 
 from .conftest import Said
 
@@ -139,7 +139,20 @@ def test_a_missing_row_exits_3(fatbench: Fatbench, tmp_path: Path) -> None:
     for baseline in (("--baseline", "base", "--baseline", "more"), ("--baseline", "base,more")):
         said = fatbench("compare", "new", *limit, *baseline)
         assert said.code == 3
-        assert "not among the new results" in said.out
+        assert "the new results do not" in said.out
+
+
+def test_a_noisy_time_exits_7_unless_something_fails_for_certain(fatbench: Fatbench, tmp_path: Path) -> None:
+    put(tmp_path / "old", seconds=3.0)
+    put(tmp_path / "new", seconds=4.0, autoattack=10, fields=measured(noisy=True))
+    gate = ("compare", "new", "--baseline", "old", "--fail-if", "train_seconds:+10%")
+    said = fatbench(*gate)
+    assert said.code == 7
+    assert said.complaint.startswith("1 of 1 checks inconclusive: measure again on an idle machine")
+    assert "inconclusive training time of fgsm-rs" in " ".join(said.out.split())
+    assert fatbench(*gate, "--fail-if", "autoattack:-1pp").code == 3
+    [check] = json.loads(fatbench(*gate, "--format", "json").out)["checks"]
+    assert check["outcome"] == "inconclusive"
 
 
 @pytest.mark.parametrize(("of", "limit"), [({"eps": "8/255"}, "clean:-1pp"), ({}, "pgd-50:-1pp")])

@@ -138,13 +138,51 @@ def test_what_does_not_compare_is_not_compared(other, difference):
 
 
 def test_another_configuration_has_no_counterpart():
-    found = checks([record(lr=0.2)], [record()], "train_seconds:+10%")
-    assert [(one.outcome, one.why) for one in found] == [("skipped", "not in the baseline")]
+    for other, why in (
+        ({"lr": 0.2}, "in the baseline with another lr"),
+        ({"hyper": {"alpha": 2.0}, "eps": "8/255"}, "in the baseline with another eps, alpha"),
+        ({"method": "trades", "hyper": {}}, "the baseline has no such row"),
+        ({"lr": 0.2, "momentum": 0.8, "weight_decay": 0.0, "pad": 2, "epochs": 3}, "the baseline has no such row"),
+    ):
+        found = checks([record(**other)], [record()], "train_seconds:+10%")
+        assert [(one.outcome, one.why) for one in found] == [("skipped", why)]
+
+
+PGD, ALL, FEW = {"pgd-20": None}, {"autoattack": None}, {"autoattack": 100}
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "limit", "why"),
+    [
+        ({}, PGD, "pgd-20:-1pp", "evaluated in the baseline only"),
+        (PGD, {}, "pgd-20:-1pp", "evaluated now only"),
+        (PGD, PGD, "autoattack:-1pp", "not measured on either side"),
+        (FEW, {"autoattack": 200}, "autoattack:-1pp", "in the baseline on n=200, now on n=100"),
+        (ALL, FEW, "autoattack:-1pp", "in the baseline on n=100, now on n=all"),
+    ],
+)
+def test_what_one_side_did_not_evaluate_is_said_of_that_side(new, old, limit, why):
+    def of(evaluations):
+        scores = {"scores": {name: score(50, 100) for name in ("clean", *evaluations)}}
+        return record(evaluations={"clean": None} | evaluations, fields=scores)
+
+    found = checks([of(new)], [of(old)], limit)
+    assert [(one.outcome, one.why) for one in found] == [("skipped", why)]
+    assert why in nothing_compared(found)
+
+
+def test_a_row_that_is_gone_is_no_statement_on_what_it_was_evaluated_on():
+    clean = {"scores": {"clean": score(340)}}
+    found = checks([record(fields=clean)], [record(fields=clean), record(**TRADES, fields=clean)], "autoattack:-1pp")
+    assert [(one.outcome, one.why) for one in found] == [
+        ("skipped", "not measured on either side"),
+        ("FAIL", "the baseline has this row, the new results do not"),
+    ]
 
 
 def test_a_row_without_a_baseline_is_skipped_among_others():
     found = checks([record(), record(**TRADES)], [record()], "autoattack:-1pp")
-    assert [(one.outcome, one.why) for one in found] == [("ok", ""), ("skipped", "not in the baseline")]
+    assert [(one.outcome, one.why) for one in found] == [("ok", ""), ("skipped", "the baseline has no such row")]
     assert nothing_compared(found) == ""
 
 
@@ -152,7 +190,7 @@ def test_a_row_that_is_gone_is_a_failure():
     found = checks([record()], [record(), record(**TRADES)], "autoattack:-1pp")
     assert [one.outcome for one in found] == ["ok", "FAIL"]
     assert found[1].row.startswith("trades on small-cnn")
-    assert found[1].why == "in the baseline, but not among the new results"
+    assert found[1].why == "the baseline has this row, the new results do not"
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "interrupted", "running"])
@@ -214,7 +252,8 @@ def test_an_accuracy_says_on_how_many_images(old, new, told):
 
 def test_scores_of_diverged_runs_are_no_baseline():
     fields = {"scores": {"autoattack": score(100, 200)}}
-    assert outcomes([record()], [record(status="diverged", fields=fields)], "autoattack:-1pp") == ["skipped"]
+    [one] = checks([record()], [record(status="diverged", fields=fields)], "autoattack:-1pp")
+    assert (one.outcome, one.why) == ("skipped", "no valid run in the baseline: diverged")
 
 
 def test_a_metric_that_the_baseline_lacks_is_skipped_and_one_that_is_lost_fails():
@@ -235,11 +274,29 @@ def test_a_model_trained_elsewhere_has_no_training_time():
 
 def test_a_noisy_time_is_called_so():
     [one] = checks([record(fields=measured(noisy=True))], [record()], "train_seconds:+10%")
-    assert (one.outcome, one.why) == ("ok", "noisy")
+    assert (one.outcome, one.why) == ("ok", "this run was noisy")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "expected"),
+    [
+        (True, False, ("inconclusive", "this run was noisy")),
+        (False, True, ("inconclusive", "the baseline was noisy")),
+        (True, True, ("inconclusive", "the baseline and this run were noisy")),
+        (False, False, ("FAIL", "")),
+    ],
+)
+def test_a_noisy_time_beyond_its_limit_is_inconclusive(new, old, expected):
+    runs = [record(seconds=s, fields=measured(noisy=noisy)) for s, noisy in ((4.0, new), (3.0, old))]
+    [one] = checks(runs[:1], runs[1:], "train_seconds:+10%")
+    assert (one.outcome, one.why) == expected
+    lost = checks(runs[:1], [runs[1], record(seed=1)], "train_seconds:+10%")
+    assert [one.outcome for one in lost] == ["FAIL"]  # of a missing seed no noise is the reason
+    assert outcomes(runs[:1], runs[1:], "autoattack:-1pp") == ["ok"]
 
 
 def test_nothing_is_compared_with_nothing():
-    assert nothing_compared(checks([record()], [], "clean:-1pp")).endswith("(clean: not in the baseline)")
+    assert nothing_compared(checks([record()], [], "clean:-1pp")).endswith("(clean: the baseline has no such row)")
     assert nothing_compared([]) == "nothing to compare with the baseline (it is empty)"
 
 
