@@ -38,7 +38,7 @@ def run(
     options: RunOptions | None = None,
     **settings: Any,
 ) -> list[Record]:
-    """Train, attack and record, as `fatbench run` does; return one record per method and seed, methods first.
+    """Train, attack and record, as `fatbench run` does; return one record per method, eps and seed, in this order.
 
     Args:
         method: name, or path of a method's .py file; or several.

@@ -48,7 +48,7 @@ def test_a_run_scored_again_loaded_and_compared(records: list[Record], options: 
         ({"model": dict}, "model must be a name or a path, not type"),
         ({"select_on": "pgd-20"}, "--select-on requires --select best"),
         ({"preset": Path("nowhere")}, "no preset 'nowhere'"),
-        ({"seeds": "0;1"}, "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
+        ({"seeds": "0;1"}, "--seeds takes whole numbers such as 0,1,2 or ranges such as 0-4, not '0;1'"),
         ({"evaluate": 5}, "evaluate takes names, as 'clean' or .* not a int"),
     ],
 )

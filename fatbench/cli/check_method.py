@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fatbench import methods
 from fatbench.cli.console import echo, make_console
+from fatbench.config.lists import method_names
 from fatbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def check_method(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")] = False,
 ) -> None:
     """Check in seconds that methods keep their contract, and count what they cost; exit with 3 if one does not."""
-    names = list(dict.fromkeys([*(method or ()), *(methods.names() if all_ else ())]))
+    names = method_names([*(method or ()), *(methods.names() if all_ else ())], methods.names)
     if not names:
         raise UsageError("which method? Give names, paths of .py files, or --all")
     for described in map(methods.describe, names):

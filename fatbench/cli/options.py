@@ -78,7 +78,7 @@ Hyper = Annotated[
     option("--set", panel=Section.METHOD, help="Hyper-parameter NAME=VALUE or METHOD.NAME=VALUE; repeatable."),
 ]
 Evaluations = Annotated[
-    str | None,
+    list[str] | None,
     option(
         "--eval",
         panel=Section.EVALUATION,
@@ -94,9 +94,11 @@ EvalSamples = Annotated[
 ]
 
 
-def evaluation_names(text: str | None, *, none: bool) -> dict[str, Any]:
-    """Return the settings that --eval comes to; with `none`, that word asks for no evaluation."""
-    return {} if text is None else {"evaluate": [] if none and text == "none" else split_requests(text)}
+def evaluation_names(texts: list[str] | None, *, none: bool) -> dict[str, Any]:
+    """Return the settings that --eval, once or several times, comes to; with `none`, that word asks for none."""
+    if not texts:
+        return {}
+    return {"evaluate": [] if none and texts == ["none"] else [one for text in texts for one in split_requests(text)]}
 
 
 def takes_settings(fields: Iterable[str] = tuple(OPTIONS)) -> Callable[[Command], Command]:

@@ -14,6 +14,7 @@ from fatbench.cli.warnings import warn_about_eps, warn_about_published
 from fatbench.config.option import Section
 from fatbench.config.request import DEFAULT_OUTPUT, UNIFIED, Request, RunOptions
 from fatbench.config.resolve import resolve
+from fatbench.errors import UsageError
 
 
 @takes_settings()
@@ -21,7 +22,7 @@ def run(
     *,
     method: Annotated[
         list[str] | None,
-        option("--method", "-m", panel=Section.WHAT, help="Method, or path of a method's .py file; repeatable."),
+        option("--method", "-m", panel=Section.WHAT, help="Method, or a method's .py file; several by comma, or all."),
     ] = None,
     preset: Annotated[
         str | None, option(panel=Section.WHAT, help="Published settings; `fatbench list presets` names them.")
@@ -33,7 +34,10 @@ def run(
             help="unified: the same schedule for all methods; official: each as its authors train it.",
         ),
     ] = UNIFIED,
-    seeds: Annotated[str, option(panel=Section.WHAT, help="Comma-separated seeds, one run per seed.")] = "0",
+    seeds: Annotated[
+        list[str] | None,
+        option("--seeds", "--seed", panel=Section.WHAT, help="One run per seed, as 0,1,2 or 0-4. \\[default: 0]"),
+    ] = None,
     set_: options.Hyper = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
@@ -49,19 +53,24 @@ def run(
     ] = False,
     checkpoint_every: options.Checkpointing = "1e",
     strict: options.Strict = False,
+    panel: Annotated[
+        bool, option("--panel", panel=Section.OUTPUT, help="Print each of several results in full, not in a line.")
+    ] = False,
     json: options.Json = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     settings: dict[str, Any],
 ) -> None:
-    """Train, attack and record: one result for each method and seed."""
+    """Train, attack and record: one result for each method, eps and seed."""
+    if seeds and len(seeds) > 1:
+        raise UsageError(f"--seeds is given {len(seeds)} times: write --seeds {','.join(seeds):.60}")
     interval = options.interval(checkpoint_every)
     request = Request(
         methods=method or (),
         preset=preset,
         settings=settings | options.evaluation_names(evaluate, none=True),
         hyper=set_ or (),
-        seeds=seeds,
+        seeds=seeds[0] if seeds else Request.seeds,
         eval_samples=eval_samples,
         recipe=recipe,
         require=options.engine_parts(require),
@@ -89,4 +98,4 @@ def run(
         require=request.require,
         calibration_seconds=calibration,
     )
-    raise typer.Exit(run_all(specs, how, json=json, quiet=quiet, strict=strict))
+    raise typer.Exit(run_all(specs, how, json=json, quiet=quiet, strict=strict, panels=panel))

@@ -15,13 +15,14 @@ def warn_about_published(specs: Sequence[RunSpec], assignments: Iterable[str]) -
     """Print a line for each hyper-parameter outside its published range, and for an eps that its authors do not name.
 
     Args:
-        specs: of the runs; each method is looked at once.
+        specs: of the runs; each method is looked at once for each eps.
         assignments: what the user said, as NAME=VALUE or METHOD.NAME=VALUE.
     """
     said = {_said(text) for text in assignments}
-    for spec in {spec.method: spec for spec in specs}.values():
-        for line in (*_outside(spec), *_untied(spec, said)):
-            typer.echo(f"fatbench: warning: {spec.method}: {line}", err=True)
+    different = {(spec.method, spec.eps): spec for spec in specs}.values()
+    found = [f"{spec.method}: {line}" for spec in different for line in (*_outside(spec), *_untied(spec, said))]
+    for line in dict.fromkeys(found):
+        typer.echo(f"fatbench: warning: {line}", err=True)
 
 
 def range_in_words(values: Sequence[float] | Sequence[str]) -> str:

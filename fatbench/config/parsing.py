@@ -186,18 +186,6 @@ def parse_selection(text: object) -> object:
     return parse_request((name or DEFAULT_SELECTION) if where == "val" else text.strip()).name
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds in "0,1,2", each once.
-
-    Raises:
-        ValueError: they are not whole numbers.
-    """
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise ValueError(f"--seeds takes whole numbers such as 0,1,2, not '{text}'") from None
-
-
 def split_commas(value: object) -> object:
     """Return the parts of a text, as of "0.5,0.75"; what is no text stays as it is."""
     return value.split(",") if isinstance(value, str) else value

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from fatbench import data, methods
 from fatbench.config import presets
-from fatbench.config.parsing import parse_eps
 from fatbench.config.request import OFFICIAL, UNIFIED, Request
 from fatbench.config.spec import Hyper
 from fatbench.errors import UsageError
@@ -73,8 +72,4 @@ def _at_eps(method: str, recipe: Mapping[str, Any], settings: Mapping[str, Any],
     """Return what is tied to the eps in `settings`; nothing in l2, or where the authors name nothing."""
     own = recipe.get("tracks", []) if recipe.get("method") == method else []  # of a preset of the user's own
     table = [*presets.official(method).get("tracks", []), *own]
-    try:
-        eps = parse_eps(settings["eps"])
-    except ValueError:  # which the spec will complain of
-        return {}
-    return presets.at_eps(eps, settings["dataset"], chosen, table) if settings["norm"] == "linf" else {}
+    return presets.at_eps(settings["eps"], settings["dataset"], chosen, table) if settings["norm"] == "linf" else {}

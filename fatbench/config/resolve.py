@@ -4,15 +4,16 @@ import hashlib
 import os
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from fatbench import data, methods, models
 from fatbench.config import presets, recipes
-from fatbench.config.parsing import parse_request, parse_seeds, split_requests
+from fatbench.config.assignments import assignments
+from fatbench.config.lists import ALL, method_names, parse_radii, parse_seeds
+from fatbench.config.parsing import parse_request, split_requests
 from fatbench.config.request import Request
 from fatbench.config.spec import EXTERNAL, OPTIONS, PLACES, EnginePart, Norm, RunSpec, SettingError, build_spec
 from fatbench.errors import UsageError
@@ -29,13 +30,13 @@ _UNIVERSAL: dict[str, Any] = {"momentum": 0.9, "threads": None}
 
 
 def resolve(request: Request, device: str) -> list[RunSpec]:
-    """Return one spec per method and seed, methods first; `device` is resolved already.
+    """Return one spec per method, eps and seed, methods first; `device` is resolved already.
 
     Raises:
         UsageError: the first thing that cannot be right, in one line.
     """
     preset = presets.load(request.preset) if request.preset else {}
-    names = list(dict.fromkeys(request.methods or ([preset["method"]] if preset.get("method") else [])))
+    names = method_names(request.methods, methods.built_in) or ([preset["method"]] if preset.get("method") else [])
     if not names:
         raise UsageError(f"which method? Give --method NAME: {', '.join(methods.names())}")
     described = {name: methods.describe(name) for name in names}
@@ -44,7 +45,7 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
     known = methods.names() if others else []  # looks through installed packages
     for name in sorted(others.difference(known)):
         raise UsageError(f"{request.preset}: [hyper.{name:.40}] is of no method; there are {', '.join(known)}")
-    assigned = _assignments(request.hyper, described.values())
+    assigned = assignments(request.hyper, described.values())
     seeds = usage(parse_seeds, request.seeds)
     specs = []
     for name, description in described.items():
@@ -53,12 +54,18 @@ def resolve(request: Request, device: str) -> list[RunSpec]:
         defaults = presets.for_dataset(dataset)
         settings = _settings((defaults, recipe), dataset, request, device)
         meant = assigned.get(None, {}) | assigned.get(description.name, {})  # what is said of one method stands above
-        hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
-        own_method = description.sha256 if description.package else source_sha256(name)
-        sources = {"method_source": own_method, "model_source": source_sha256(settings["model"])}
+        sources = {
+            "method_source": description.sha256 if description.package else source_sha256(name),
+            "model_source": source_sha256(settings["model"]),
+        }
         with _blamed_on_preset(recipe, request):
-            specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
-        check_compatible(description, specs[-1])
+            radii = _radii(settings)
+        for eps in radii:
+            settings["eps"] = eps
+            hyper = recipes.hyper(description, name, (defaults, recipe), meant, settings)
+            with _blamed_on_preset(recipe, request):
+                specs += [build_spec(**settings, **sources, method=name, hyper=hyper, seed=seed) for seed in seeds]
+        _check_compatible(description, specs[-1], request)
     return specs
 
 
@@ -75,8 +82,28 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
     dataset = settings["dataset"]
     request = Request(settings=settings, eval_samples=eval_samples)
     merged = _settings((presets.for_dataset(dataset), {}), dataset, request, device)
-    scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"}
+    radii = _radii(merged)
+    if len(radii) > 1:
+        raise UsageError(f"an evaluation has one eps, not {' and '.join(radii)}: run it once for each")
+    scored = {name: value for name, value in merged.items() if PLACES[name][0] != "train"} | {"eps": radii[0]}
     return build_spec(**scored, **weights, method=EXTERNAL, seed=0, model_source=source_sha256(merged["model"]))
+
+
+def _radii(settings: Mapping[str, Any]) -> list[str]:
+    try:
+        return parse_radii(settings["eps"])
+    except ValueError as error:
+        raise SettingError(str(error), "eps") from None
+
+
+def _check_compatible(description: methods.Description, spec: RunSpec, request: Request) -> None:
+    """Raise where the method is not made for what the spec asks of it, with the remedy for one of very many."""
+    try:
+        check_compatible(description, spec)
+    except UsageError as error:
+        if description.name in request.methods or ALL not in ",".join(request.methods).split(","):
+            raise
+        raise UsageError(f"{error}: name the methods to run instead of --method {ALL}") from None
 
 
 @contextmanager
@@ -194,32 +221,3 @@ def source_sha256(name: str) -> str | None:
     if file.suffix != ".py" or not path_exists(file):
         return None
     return hashlib.sha256(read_file(file, _LARGEST)).hexdigest()
-
-
-def _assignments(texts: Sequence[str], described: Collection[methods.Description]) -> dict[str | None, dict[str, str]]:
-    """Return what is set, by method; None for all of them.
-
-    Raises:
-        UsageError: one is not of the form [METHOD.]NAME=VALUE, or the same is set twice.
-    """
-    found: dict[str | None, dict[str, str]] = defaultdict(dict)
-    for text in texts:
-        method, name, value = _assignment(text, described)
-        if name in found[method]:
-            key = f"{method}.{name}" if method else name
-            raise UsageError(f"--set {key} is given twice, as {found[method][name]} and as {value}: leave one out")
-        found[method][name] = value
-    return found
-
-
-def _assignment(text: str, described: Collection[methods.Description]) -> tuple[str | None, str, str]:
-    """Return (method or None, name, value) from "[METHOD.]NAME=VALUE"."""
-    key, equals, value = text.partition("=")
-    method, _, name = key.strip().rpartition(".")
-    if not equals or not name:
-        raise UsageError(f"--set takes NAME=VALUE, or METHOD.NAME=VALUE, not '{text}'")
-    known = [description.name for description in described]
-    method = method.replace("_", "-")
-    if method and method not in known:
-        raise UsageError(f"--set {key}: {method} is not among the methods to run ({', '.join(known)})")
-    return method or None, name, value

@@ -44,7 +44,7 @@ _Count = Annotated[int, Field(gt=0)]
 _Epochs = Annotated[int, Field(ge=1, le=10**6)]
 
 _DATASET = "Name, .npz file or image folder. \\[default: digits]"
-_EPS = "Radius for pixels in [0, 1], as 8/255."
+_EPS = "Radius for pixels in [0, 1], as 8/255; `fatbench run` takes several by comma."
 _MODEL = "Name, file.py:factory or package.module:factory, as torchvision.models:resnet18 or timm:resnet18."
 _MILESTONES_HELP = "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget."
 _PEAK = "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]"
@@ -200,7 +200,11 @@ class RunSpec(_Part):
     dataset: Annotated[str, Field(min_length=1), Option(_DATASET, Section.WHAT, ("--dataset", "-d"))]
     model: Annotated[str, Field(min_length=1), Option(_MODEL, Section.WHAT)]
     norm: Annotated[Norm, Option("linf or l2.", Section.WHAT)]
-    eps: Annotated[str, BeforeValidator(parsing.parse_eps), Option(_EPS, Section.WHAT, toml_type=str | float)]
+    eps: Annotated[
+        str,
+        BeforeValidator(parsing.parse_eps),
+        Option(_EPS, Section.WHAT, cli_type=list[str], toml_type=str | float),
+    ]
     seed: int = Field(ge=0, le=_LARGEST_SEED)
     device: str = Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")
     threads: Annotated[_Count | None, Option("CPU threads.", Section.ENGINE)]  # None leaves it to torch

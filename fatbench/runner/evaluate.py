@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fatbench.config.parsing import attack_strength
+from fatbench.config.parsing import PGD, attack_strength, parse_evaluation
 from fatbench.data.loader import to_float
 from fatbench.environment import peak_memory, reset_peak_memory
 from fatbench.evaluation.eval_result import EvalProgress, EvalResult, concatenated
+from fatbench.evaluation.forecast import autoattack_seconds
 from fatbench.evaluation.gradient_masking import look_for_signs, verdict
 from fatbench.evaluation.microbatch import MicroBatch
 from fatbench.evaluation.model_contract import contract_findings
@@ -51,6 +52,8 @@ def run_evaluations(
         if name in results.by_name:
             continue
         observer.stage(f"evaluating {name}")
+        if name == "autoattack" and not (state / f"{name}.npz").exists():
+            _forecast(context, images, results, observer)
 
         def watch(progress: EvalProgress, name: str = name) -> None:
             observer.evaluating(name, progress)
@@ -77,6 +80,21 @@ def check_contract(context: EvalContext) -> list[Finding]:
 
     with context.clock.phase("evaluation"):
         return microbatch.run(len(y), look)
+
+
+def _forecast(context: EvalContext, images: int | None, results: Results, observer: Observer) -> None:
+    """Say how long AutoAttack will take, where PGD has shown the pace: by the exact engine on a CPU."""
+    spec = context.spec.eval
+    if context.device.type != "cpu" or spec.engine != "exact" or "autoattack" in spec.precision:
+        return
+    for name, result in results.by_name.items():
+        what = parse_evaluation(name)
+        if isinstance(what, PGD):
+            wanted = len(context.dataset.test_subset(images))
+            score = result.eval_result.score
+            seconds = autoattack_seconds(wanted, context.dataset.num_classes, what, score)
+            observer.expecting("autoattack", wanted, seconds, name)
+            return
 
 
 def _evaluate(

@@ -27,6 +27,9 @@ class Observer:
     def probed(self, probe: Probe) -> None:
         """The model was looked at on validation images."""
 
+    def expecting(self, name: str, images: int, seconds: float, by: str) -> None:
+        """The evaluation `name` will take about so many seconds, by the pace of the evaluation `by`."""
+
     def evaluating(self, name: str, progress: EvalProgress) -> None:
         """The evaluation `name` is so far."""
 

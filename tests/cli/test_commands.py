@@ -54,6 +54,46 @@ def test_methods_and_seeds_multiply_and_end_in_a_table(fatbench: Fatbench, tmp_p
     assert "x faster" in said.out
 
 
+def asked(said: Said) -> list[tuple[str, str, int]]:
+    return [(spec["method"], spec["eps"], spec["seed"]) for spec in json.loads(said.out)]
+
+
+def test_lists_multiply_methods_first_and_each_once(fatbench: Fatbench) -> None:
+    with_ranges = fatbench("run", "-m", "fgsm, trades", "--seeds", "3, 0-1,1", "--eps", "4/255,8/255", "--dry-run")
+    assert asked(with_ranges) == [
+        (method, eps, seed) for method in ("fgsm", "trades") for eps in ("4/255", "8/255") for seed in (3, 0, 1)
+    ]
+    repeated = ("-m", "fgsm", "-m", "trades", "--seed", "3,0,1", "--eps", "4/255", "--eps", repr(8 / 255))
+    assert fatbench("run", *repeated, "--dry-run").out == with_ranges.out
+    assert len(asked(fatbench("run", "-m", "fgsm", "--seeds", "0-999", "--dry-run"))) == 1000
+    everything = asked(fatbench("run", "-m", "all", "-m", "fgsm", "--set", "trades.beta=6", "--dry-run"))
+    assert [method for method, _, _ in everything] == methods.built_in()
+
+
+def test_evaluations_by_comma_or_one_by_one(fatbench: Fatbench) -> None:
+    flags = ("run", "-m", "fgsm", "--dry-run", "--eval")
+    assert fatbench(*flags, "clean,autoattack:n=9").out == fatbench(*flags, "clean", "--eval", "autoattack:n=9").out
+    assert "--eval names clean twice" in fatbench(*flags, "clean", "--eval", "clean").complaint
+    assert "no evaluation 'none'" in fatbench(*flags, "clean", "--eval", "none").complaint
+
+
+def test_a_file_with_a_comma_in_its_name_is_one_method(fatbench: Fatbench, tmp_path: Path) -> None:
+    (tmp_path / "my,own.py").write_text("def my(model, batch, ctx): yield from ()")
+    assert "my,own.py holds no method" in fatbench("run", "-m", "./my,own.py", "--dry-run").complaint
+
+
+def test_what_authors_tie_to_eps_follows_each_eps_and_a_preset_may_have_several(
+    fatbench: Fatbench, tmp_path: Path
+) -> None:
+    def tied(*flags: str) -> list[dict[str, object]]:
+        return [spec["train"]["hyper"] for spec in json.loads(fatbench("run", "-m", "aaer", *flags, "--dry-run").out)]
+
+    both = tied("--eps", "8/255,16/255", "-d", "cifar10")
+    assert both == [*tied("--eps", "8/255", "-d", "cifar10"), *tied("--eps", "16/255", "-d", "cifar10")]
+    (tmp_path / "mine.toml").write_text('dataset = "cifar10"\neps = "8/255, 16/255"\n')
+    assert tied("--preset", "mine.toml") == both
+
+
 def test_json_is_all_that_stdout_gets(fatbench: Fatbench) -> None:
     said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY, "--json")
     records = json.loads(said.out)
@@ -141,8 +181,8 @@ def test_an_eps_that_is_nearly_8_255_is_noticed(fatbench: Fatbench) -> None:
 )
 def test_list(fatbench: Fatbench, kind: str, names: list[str]) -> None:
     said = fatbench("list", kind)
-    first_words = [line.split()[0] for line in said.out.splitlines() if not line.startswith(" ")]
-    assert first_words == names
+    first_words = [line.split()[0] for line in said.out.splitlines()[2:] if not line.startswith(" ")]
+    assert first_words[: len(names)] == names
 
 
 @pytest.mark.parametrize("name", methods.names())

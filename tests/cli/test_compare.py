@@ -237,7 +237,9 @@ def test_locks_are_asked_for_of_running_runs_only(
 def test_show_looks_for_results_and_methods(fatbench: Fatbench, tmp_path: Path) -> None:
     said = fatbench("show", "nope", "-o", "elsewhere")
     assert said.code == 2
-    assert said.complaint.startswith("no result 'nope' in elsewhere, and no method 'nope': there are ")
+    assert said.complaint.startswith(
+        "no result 'nope' in elsewhere, nor a preset, dataset or model; no method 'nope': "
+    )
 
 
 @pytest.mark.parametrize(

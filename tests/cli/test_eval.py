@@ -210,6 +210,7 @@ def test_a_model_that_breaks_the_contract_is_scored_with_a_finding_that_strict_h
     [
         (("--eps", "8"), "eps 8 is beyond the pixels' range [0, 1]; did you mean 8/255?"),
         (("--eps", "0"), "eps is positive, not 0"),
+        (("--eps", "4/255,8/255"), "an evaluation has one eps, not 4/255 and 8/255: run it once for each"),
         (("--norm", "l2"), "--norm l2 needs --eps"),
         (("--model", "resnet81"), "no model 'resnet81': there are small-cnn"),
         (("--dataset", "cifar11"), "no dataset 'cifar11': there are digits"),

@@ -314,7 +314,7 @@ def test_a_signal_between_two_runs_ends_the_session_with_its_list(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(session, "print_result", signalled)
-    said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY)
+    said = fatbench("run", "-m", "standard", "--seeds", "0,1", *TINY, "--panel")
     assert said.code == 75
     assert [line.split()[1:-2] for line in said.err.splitlines()[-3:-1]] == [
         ["finished", "standard"],

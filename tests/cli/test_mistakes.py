@@ -19,6 +19,7 @@ from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
 RUN = ("run", "-m", "fgsm-rs", *TINY)
+SEEDS = "--seeds takes whole numbers such as 0,1,2 or ranges such as 0-4"
 USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
 
 
@@ -62,7 +63,23 @@ USAGE, INVALID, RESOURCES, INTERRUPTED = 2, 4, 6, 130
         (("run", "-m", "fgsm", "--epochs", "0"), "--epochs must be at least 1"),
         (("run", "-m", "fgsm", "--epochs", "many"), "Invalid value for '--epochs'"),
         (("run", "-m", "fgsm", "--epoch", "3"), "No such option: --epoch"),
-        (("run", "-m", "fgsm", "--seeds", "0;1"), "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
+        (("run", "-m", "fgsm", "--seeds", "0;1"), f"{SEEDS}, not '0;1'"),
+        (("run", "-m", "fgsm", "--seeds", "0..4"), f"{SEEDS}, not '0..4'"),
+        (("run", "-m", "fgsm", "--seeds", "0-"), f"{SEEDS}, not '0-'"),
+        (("run", "-m", "fgsm", "--seeds", "4-0"), "--seeds 4-0 runs backwards: write 0-4"),
+        (("run", "-m", "fgsm", "--seeds", "0-99999999999"), "--seeds 0-99999999999 are more than 1000 seeds"),
+        (("run", "-m", "fgsm", "--seeds", "0-999,2000"), "--seeds 0-999,2000 are more than 1000 seeds: name fewer"),
+        (("run", "-m", "fgsm", "--seed", "0", "--seeds", "1,2"), "--seeds is given 2 times: write --seeds 0,1,2"),
+        (("run", "-m", "fgsm", "--seed", "0", "--seed", "1"), "--seeds is given 2 times: write --seeds 0,1"),
+        (("run", "-m", "fgsm,bs-trade"), "no method 'bs-trade': there are aaer"),
+        (("run", "-m", "fgsm,"), "no method ''"),
+        (("run", "-m", "all", "--set", "beta=3"), "aaer has no 'beta'; for one method alone: --set atta.beta=3"),
+        (
+            ("run", "-m", "all", "--norm", "l2", "--eps", "1"),
+            "aaer is defined for --norm linf only: name the methods to run instead of --method all",
+        ),
+        (("run", "-m", "fgsm", "--eps", "4/255,8"), "eps 8 is beyond the pixels' range [0, 1]; did you mean 8/255?"),
+        (("run", "-m", "fgsm", "--eps", "4;8"), "eps is a number or a fraction such as 8/255, not '4;8'"),
         (("run", "-m", "fgsm", "--seeds", "-1"), "--seeds must be at least 0"),
         (("run", "-m", "fgsm", "--lr", "inf"), "--lr must be finite"),
         (("run", "-m", "fgsm", "--schedule", "linear"), "--schedule must be one of 'piecewise', 'cyclic'"),
@@ -104,6 +121,7 @@ def test_usage(fatbench: Fatbench, arguments: tuple[str, ...], line: str) -> Non
         ("evaluate = 'clean'", "mine.toml: evaluate: Input should be a valid list"),
         ("method = ['fgsm']", "mine.toml: method: Input should be a valid string"),
         ("learning_rate = 0.1", "mine.toml: no setting 'learning_rate'; there are autoattack_samples, awp, "),
+        ("eps = 'eight'", "mine.toml: eps is a number or a fraction such as 8/255, not 'eight'"),
         ("lr = -1.0", "mine.toml: --lr must be more than 0, not -1.0"),
         ("[hyper.fgsm]\nbta = 8", "fgsm has no 'bta'; it has alpha"),
         ("[hyper.pgd_at]\n[hyper.nope]", "mine.toml: [hyper.nope] is of no method; there are aaer, atta, "),

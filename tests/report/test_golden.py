@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from fatbench.report import render
 from fatbench.report.comparison import compare, with_pairs
 from fatbench.report.regression import check
 from fatbench.report.render.panel import panel
-from fatbench.report.run import Run
+from fatbench.report.run import Run, load_runs
 from fatbench.report.thresholds import parse_threshold
 
 from .records import doubtful, event, external, measured, probe, record, run, score, standing, study
@@ -104,6 +105,7 @@ def printed(*renderables, width=100):
     [
         ("study-140.txt", lambda: printed(*render.tables(compare(study())), width=140)),
         ("study-100.txt", lambda: printed(*render.tables(compare(study())))),
+        ("study-80.txt", lambda: printed(*render.tables(compare(study())), width=80)),
         ("study-60.txt", lambda: printed(*render.tables(compare(study())), width=60)),
         ("attacks-100.txt", lambda: printed(*render.tables(compare(many_attacks())))),
         ("noisy-100.txt", lambda: printed(*render.tables(compare(noisy_study())))),
@@ -137,16 +139,34 @@ def test_output_is_as_it_was(name, make):
     assert make() == path.read_text(encoding="utf-8")
 
 
+def committed():
+    return [record for record, _ in load_runs([str(Path(__file__).parents[2] / "results")], pytest.fail)]
+
+
 @pytest.mark.parametrize("width", range(40, 181, 10))
-@pytest.mark.parametrize("records", [study, many_attacks])
-def test_no_width_cuts_a_number(records, width):
+@pytest.mark.parametrize("records", [study, many_attacks, committed])
+def test_no_width_cuts_a_number_and_what_is_left_out_is_said(records, width):
     groups = compare(records())
     text = printed(*render.tables(groups), width=width)
     assert max(map(len, text.splitlines())) <= width
-    cells = [f"{100 * s.mean:.1f}" for group in groups for row in group.rows for s in row.scores.values()]
-    bounds = [f"[{100 * s.low:.1f}, {100 * s.high:.1f}]" for g in groups for r in g.rows for s in r.scores.values()]
+    scores = [(row, one) for group in groups for row in group.rows for one in row.scores.values()]
+    spread = [f" ± {100 * one.std:.1f}" if one.std is not None else "" for _, one in scores]
+    means = [f"{100 * one.mean:.1f}{std}" for (_, one), std in zip(scores, spread, strict=True)]
+    bounds = [f"[{100 * one.low:.1f}, {100 * one.high:.1f}]" for _, one in scores]
+    sizes = [f"n={one.images}" for _, one in scores]
+    said = re.search("left out, as the terminal is narrow: (.*)", text)
+    gone = said[1].split(" and ") if said else []
     squeezed = " ".join(text.split())
-    assert [one for one in cells + bounds if one not in squeezed] == []
+    lacking = {name for name, texts in (("95% intervals", bounds), ("n", sizes)) if any(t not in text for t in texts)}
+    assert (lacking, [one for one in means if one not in squeezed]) == (set(gone), [])
+    seeds = re.search("seeds: (.*) in each row", text)
+    assert "seeds  " in text or (seeds and {str(len(row.seeds)) for row, _ in scores} == {seeds[1]})
+
+
+def test_all_that_a_row_holds_fits_into_eighty_columns():
+    text = printed(*render.tables(compare(committed())), width=80)
+    assert "left out" not in text
+    assert "method            time, s faster        n=497        n=497        n=200 status" in text
 
 
 @pytest.mark.parametrize("width", range(40, 181, 20))

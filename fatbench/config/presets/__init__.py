@@ -7,6 +7,7 @@ AUTHORYEAR-METHOD, as chen2022-bs-trades, and is that method's official one.
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).parent
 GENERIC = "images"  # for datasets that have no preset of their own
 OF_THE_METHOD = ("method", "hyper", "tracks", "published", "source")  # keys that the spec has no field for
 _LARGEST = 2**20  # bytes
+_COLUMNS = 120  # of the files here
 _RECIPE = re.compile(r"[a-z]+[12][0-9]{3}-(.+)")
 
 
@@ -134,6 +136,17 @@ def hyper_of(method: str) -> dict[str, Hyper]:
 def describe(name: str) -> str:
     """Return the first line of the comment at the head of the preset."""
     return _locate(name).read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+
+
+def comment(name: str) -> list[str]:
+    """Return the paragraphs of the comment at the head of the preset: a line that had room for more ends one."""
+    lines = read_file(_locate(name), _LARGEST).decode("utf-8").splitlines()
+    head = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    paragraphs: list[str] = []
+    for before, line in zip(["", *head], head, strict=False):
+        full = len(f"# {before} {line.partition(' ')[0]}") > _COLUMNS
+        paragraphs[-1:] = [f"{paragraphs[-1]} {line}"] if full else [*paragraphs[-1:], line]
+    return paragraphs
 
 
 def tied_names(tracks: Iterable[Mapping[str, Any]]) -> list[str]:

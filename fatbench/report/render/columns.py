@@ -1,6 +1,6 @@
 """A group, and its pairs, as grids of text for whatever draws them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from fatbench.report.validity import NOISY
 
 NOISY_MARK = "*"  # beside a time
 BEST_MARK, PARETO_MARK = "★", "◆"  # beside a label
+INTERVALS, SIZES = "95% intervals", "n"  # beside accuracies, where there is room
 _Line = TypeVar("_Line")
 Cell = tuple[str, ...]  # lines where space is short, else joined; numbers are never cut
 
@@ -26,8 +27,11 @@ class Column:
     numeric: bool = True
 
 
-def columns(group: Group, *, per_seed: bool = False) -> list[Column]:
-    """Return the columns of a group's table; with `per_seed`, the seeds of a row follow it, a line each."""
+def columns(group: Group, *, per_seed: bool = False, without: Container[str] = ()) -> list[Column]:
+    """Return the columns of a group's table; with `per_seed`, the seeds of a row follow it, a line each.
+
+    Accuracies come with `INTERVALS` and `SIZES`, unless `without` them.
+    """
     rows = [line for row in group.rows for line in ([row, *seed_rows(row)] if per_seed else [row])]
     found = [column("method", rows, marked_label, numeric=False)]
     if len({row.model for row in rows}) > 1:
@@ -36,8 +40,8 @@ def columns(group: Group, *, per_seed: bool = False) -> list[Column]:
     if group.setting.trained:
         found.append(_times(rows))
         if group.setting.epochs is not None:  # under a time budget every row takes the same time
-            found.append(column("x faster", rows, lambda row: formats.ratio(row.speedup)))
-    found.extend(_accuracies(rows, name) for name in group.evaluations)
+            found.append(Column("x", ("faster",), tuple((formats.ratio(row.speedup),) for row in rows)))
+    found.extend(_accuracies(rows, name, without) for name in group.evaluations)
     if any(status(row) for row in rows):
         found.append(column("status", rows, status, numeric=False))
     return found
@@ -67,25 +71,27 @@ def _times(rows: Sequence[Row]) -> Column:
     return column(f"time, {name}", rows, text)
 
 
-def _accuracies(rows: Sequence[Row], name: str) -> Column:
+def _accuracies(rows: Sequence[Row], name: str, without: Container[str]) -> Column:
     scores = [row.scores[name] for row in rows if name in row.scores]
-    shared = {_conditions(score) for score in scores}
+    shared = {_conditions(score, without) for score in scores}
     details = shared.pop() if len(shared) == 1 else ()
-    cells = tuple(_accuracy(row.scores.get(name), row, in_heading=bool(details)) for row in rows)
+    cells = tuple(_accuracy(row.scores.get(name), row, without, in_heading=bool(details)) for row in rows)
     return Column(formats.evaluation_title(name), details, cells)
 
 
-def _conditions(score: Accuracy) -> tuple[str, ...]:
-    return tuple(text for text in (score.version, formats.sample_size(score.images, score.most_images)) if text)
+def _conditions(score: Accuracy, without: Container[str]) -> tuple[str, ...]:
+    size = "" if SIZES in without else formats.sample_size(score.images, score.most_images)
+    return tuple(text for text in (score.version, size) if text)
 
 
-def _accuracy(score: Accuracy | None, row: Row, *, in_heading: bool) -> Cell:
+def _accuracy(score: Accuracy | None, row: Row, without: Container[str], *, in_heading: bool) -> Cell:
     if score is None:
         return (formats.NONE,)
     spread = f" ± {formats.percent(score.std)}" if score.std is not None else ""
     fewer = (f"{score.seeds} of {row.finished} seeds",) if score.seeds < row.finished else ()
-    conditions = () if in_heading else _conditions(score)
-    return (formats.percent(score.mean) + spread, formats.interval(score.low, score.high), *conditions, *fewer)
+    interval = () if INTERVALS in without else (formats.interval(score.low, score.high),)
+    conditions = () if in_heading else _conditions(score, without)
+    return (formats.percent(score.mean) + spread, *interval, *conditions, *fewer)
 
 
 def pair_columns(group: Group) -> list[Column]:
