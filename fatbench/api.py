@@ -71,6 +71,7 @@ def run(
 def evaluate(
     checkpoint: str | Path,
     *,
+    checkpoint_key: str | None = None,
     normalize: str | None = None,
     eval_samples: int | str | None = None,
     device: str = "auto",
@@ -81,6 +82,7 @@ def evaluate(
 
     Args:
         checkpoint: .safetensors, or what torch.save wrote of a state dict.
+        checkpoint_key: which weights of the file, as "model_ema"; None: the only ones, or the plain before averages.
         normalize: "MEAN,STD" that the network expects; nothing if None.
         options: output, data_dir, download and force; the others are of trainings.
         settings: model and dataset (known of weights that `run` saved), eps, norm, evaluate, threads, eval_batch_size,
@@ -94,6 +96,7 @@ def evaluate(
     path = Path(checkpoint)
     weights = {
         "checkpoint": sha256_of(path),
+        "checkpoint_key": checkpoint_key,
         "normalize": None if normalize is None else usage(parse_normalization, normalize),
     }
     given = merged_settings(known_settings(path), _checked(settings, EVAL_OPTIONS), path)

@@ -42,6 +42,15 @@ def evaluate(
             "channel with spaces between, as '0.49 0.48 0.45, 0.25 0.24 0.26'. \\[default: nothing]",
         ),
     ] = None,
+    checkpoint_key: Annotated[
+        str | None,
+        option(
+            panel=Section.WHAT,
+            metavar="KEY",
+            help="Which weights of the file, as model_ema, state_dict.model, or a prefix of their names. "
+            "\\[default: the only ones, or the plain ones before averages]",
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     download: options.Download = False,
     evaluations: options.Evaluations = None,
@@ -58,6 +67,7 @@ def evaluate(
     """Attack and record trained weights, wherever they come from; for those of `fatbench run` the file is enough."""
     weights = {
         "checkpoint": sha256_of(checkpoint),
+        "checkpoint_key": checkpoint_key,
         "normalize": None if normalize is None else usage(parse_normalization, normalize),
     }
     given = merged_settings(

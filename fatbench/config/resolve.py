@@ -74,7 +74,7 @@ def resolve_evaluation(settings: Mapping[str, Any], eval_samples: str | None, de
 
     Args:
         settings: `model` and `dataset` at least; else the dataset's defaults hold.
-        weights: the spec's `checkpoint` and `normalize`.
+        weights: the spec's `checkpoint`, `checkpoint_key` and `normalize`.
 
     Raises:
         UsageError: the first thing that cannot be right, in one line.

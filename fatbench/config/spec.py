@@ -45,7 +45,7 @@ _Epochs = Annotated[int, Field(ge=1, le=10**6)]
 
 _DATASET = "Name, .npz file or image folder. \\[default: digits]"
 _EPS = "Radius for pixels in [0, 1], as 8/255; `fatbench run` takes several by comma."
-_MODEL = "Name, package.module:factory or file.py:factory."
+_MODEL = "Name, file.py:factory or package.module:factory, as torchvision.models:resnet18 or timm:resnet18."
 _MILESTONES_HELP = "Where piecewise drops to a tenth, as 0.5,0.75 or 100/110,105/110 of the budget."
 _PEAK = "Where cyclic and onecycle have their peak, as 0.4. \\[default: 0.5, 0.3]"
 _SMOOTHING = "The true class's probability, as 0.6 (torch's label_smoothing: 0.444 for ten classes)."
@@ -211,6 +211,7 @@ class RunSpec(_Part):
     train: TrainSpec | None  # None: trained elsewhere
     eval: EvalSpec
     checkpoint: str | None = None  # sha256 of weights that were trained elsewhere
+    checkpoint_key: str | None = None  # of the entry of that file, where it holds several
     normalize: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std that they expect
     model_source: str | None = None  # sha256 of the file of path/to/file.py:factory
 

@@ -46,7 +46,7 @@ def _logits(model: Classifier, x: Tensor, num_classes: int) -> Tensor:
     try:
         logits: Tensor = model(x)
     except NotLogitsError as error:
-        raise InvalidRunError(f"{error}: a model returns (B, {num_classes}) logits and nothing else") from error
+        raise InvalidRunError(str(error)) from error
     if logits.shape != (len(x), num_classes) or not logits.is_floating_point():
         what = f"a batch of {len(x)} to {kind_of(logits)} of shape {tuple(logits.shape)}"
         raise InvalidRunError(f"the model maps {what}, expected float logits of shape ({len(x)}, {num_classes})")

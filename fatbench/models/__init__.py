@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from fatbench.config.spec import Precision
@@ -62,7 +62,9 @@ def build(
 
     Args:
         name: a registered name, "package.module:factory" or "path/to/file.py:factory". The factory is called with
-            those of num_classes, in_channels and image_size (an int, or (H, W) if they differ) that it accepts.
+            those of num_classes, in_channels (in_chans) and image_size (img_size; an int, or (H, W) if they differ)
+            that it accepts, and without pretrained weights. "package:NAME" may also be a name that the package's
+            create_model knows, as timm's.
         num_classes, shape: K, the width of the logits, and (C, H, W) of the images.
         mean, std: of the training images in [0, 1], per channel.
         precision: "bf16" runs the network under autocast; the logits are float32 all the same.
@@ -72,13 +74,17 @@ def build(
         UsageError: no such model or factory, or what it returns does not keep the model contract.
     """
     from fatbench.models.classifier import Classifier
-    from fatbench.models.factory import call_factory, check_contract, find_factory
+    from fatbench.models.factory import call_factory, find_factory
+    from fatbench.models.trial import fitted
 
-    net = call_factory(find_factory(_locate(name)), name, num_classes, shape)
-    # A factory may have chosen a device by itself; the check below and the caller expect the CPU.
-    classifier = Classifier(net, mean, std, precision).cpu()
-    check_contract(classifier, name, num_classes, shape, trainable=trainable)
-    return classifier
+    factory = find_factory(_locate(name))
+
+    def make(shape: tuple[int, int, int]) -> tuple[Classifier, Collection[str]]:
+        net, given = call_factory(factory, name, num_classes, shape)
+        # A factory may have chosen a device by itself; the trial and the caller expect the CPU.
+        return Classifier(net, mean, std, precision).cpu(), given
+
+    return fitted(make, name, num_classes, shape, trainable=trainable)
 
 
 def _locate(name: str) -> str:

@@ -1,6 +1,6 @@
 """The model contract: images in [0, 1] in, float32 logits out; normalisation and precision live in here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,11 +8,45 @@ from torch import Tensor, nn
 
 from fatbench.config.spec import Precision
 
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
+
+
+RETURN_LOGITS = "let its forward return the logits alone, or first in a tuple, or as 'logits' in a dict"
+_KEYS = ("logits", "out")  # of dictionaries; the second is torchvision's
 
 
 class NotLogitsError(TypeError):
-    """What a network returned is no tensor."""
+    """What a network returned has no tensor that is known to be the logits."""
+
+
+def logits_in(output: object) -> tuple[str, Tensor]:
+    """Return where the logits are in what a network returned, in words ("": they are all of it), and the logits.
+
+    They are a tensor, .logits of an object, 'logits' or 'out' of a dictionary, or the first element of a tuple or list.
+
+    Raises:
+        NotLogitsError: there is none of these.
+    """
+    if isinstance(output, Tensor):
+        return "", output
+    found: dict[str, object] = {".logits": getattr(output, "logits", None)}
+    if isinstance(output, Mapping):
+        found = {f"['{key}']": output.get(key) for key in _KEYS}
+    elif isinstance(output, (tuple, list)):
+        found["the first element"] = next(iter(output), None)
+    for where, logits in found.items():
+        if isinstance(logits, Tensor):
+            return where, logits
+    raise NotLogitsError(f"the network returned a {_kind(output)}, not one tensor of logits: {RETURN_LOGITS}")
+
+
+def _kind(output: object) -> str:
+    inside: list[str] = []
+    if isinstance(output, Mapping):
+        inside = [f"{key!s:.20}" for key in output]
+    elif isinstance(output, (tuple, list)):
+        inside = [type(one).__name__ for one in output]
+    return " of ".join([type(output).__name__, *([", ".join(inside[:4])] if inside else [])])
 
 
 class Classifier(nn.Module):
@@ -20,7 +54,8 @@ class Classifier(nn.Module):
 
     Mean and std are buffers, so a checkpoint cannot be evaluated with the wrong normalisation. Memory format is a
     property of the weights: `classifier.to(memory_format=torch.channels_last)` is enough, convolutions follow it.
-    A float64 network given float64 images stays float64.
+    A float64 network given float64 images stays float64. Mean and std of three channels make three of a grey image.
+    `notes` is what a reader should know about how the network is used.
     """
 
     mean: Tensor
@@ -32,6 +67,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.net = net
         self.precision: Precision = precision
+        self.notes: tuple[str, ...] = ()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
@@ -42,10 +78,8 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normalised = self.normalise(x)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.net(normalised)
-        if not isinstance(logits, Tensor):
-            raise NotLogitsError(f"the network returned a {type(logits).__name__}, not one tensor of logits")
-        return logits.float() if logits.dtype in _HALVES else logits
+            _, logits = logits_in(self.net(normalised))
+        return logits.float() if logits.dtype in HALVES else logits
 
 
 @contextmanager

@@ -1,26 +1,28 @@
-"""Other people's models: find a factory, call it, and check what it returns, each failure in one line."""
+"""Other people's factories of models: find one, and call it as its signature says, each failure in one line."""
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+import sys
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
 from fatbench.errors import UsageError
-from fatbench.models.classifier import Classifier, full_precision
-from fatbench.ops import evaluating
 from fatbench.user_code import run_file
 
 Factory = Callable[..., Any]
-_ARGUMENTS = "a factory may take num_classes, in_channels and image_size"
 # A user's code may fail in any way, sys.exit included; the user needs to know that it is hers.
-_ANY_FAILURE = (Exception, SystemExit)
+ANY_FAILURE = (Exception, SystemExit)
+_SPELLINGS = {"num_classes": ("num_classes",), "in_channels": ("in_channels", "in_chans")}  # torchvision's, timm's
+_SPELLINGS |= {"image_size": ("image_size", "img_size")}
+_FRESH: dict[str, Any] = {"weights": None, "weights_backbone": None, "pretrained": False, "pretrained_backbone": False}
+_NAMED = 12
 
 
 def find_factory(target: str) -> Factory:
@@ -34,15 +36,26 @@ def find_factory(target: str) -> Factory:
         raise UsageError(f"'{target}' names no factory: write package.module:factory, or path/to/file.py:factory")
     module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
     factory: Factory | None = getattr(module, attribute, None)
+    create: Factory | None = getattr(module, "create_model", None)
+    if (
+        callable(create)
+        and (factory is None or factory is create)
+        and "model_name" in inspect.signature(create).parameters
+    ):
+        if factory is create:
+            raise UsageError(f"{target} makes models by name: write {module_name}:NAME, as {module_name}:resnet18")
+        return partial(create, attribute)
     if not callable(factory):
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        has = ", ".join(name for name in own if not name.startswith("_")) or "no functions or classes"
-        raise UsageError(f"{module_name} has no factory '{attribute}'; it has {has}")
+        raise UsageError(f"{module_name} has no factory '{attribute}'; it has {_factories(module, attribute)}")
     return factory
 
 
-def call_factory(factory: Factory, name: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network that the factory makes, given those of the three arguments that it accepts.
+def call_factory(
+    factory: Factory, name: str, num_classes: int, shape: tuple[int, int, int]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network that the factory makes, and those of the three arguments that it accepts, by its names.
+
+    Pretrained weights are declined where its signature knows of them.
 
     Raises:
         UsageError: it fails, or returns something else.
@@ -50,58 +63,80 @@ def call_factory(factory: Factory, name: str, num_classes: int, shape: tuple[int
     channels, height, width = shape
     size = height if height == width else (height, width)
     try:
-        net = factory(**_accepted(factory, num_classes=num_classes, in_channels=channels, image_size=size))
-    except _ANY_FAILURE as error:
-        raise UsageError(f"{name} raised {_line(error)}; {_ARGUMENTS}") from error
+        net, given = _called(factory, {"num_classes": num_classes, "in_channels": channels, "image_size": size})
+    except ANY_FAILURE as error:
+        raise UsageError(f"{name} raised {failure(error)}") from error
     if not isinstance(net, nn.Module):
         raise UsageError(f"{name} returned a {type(net).__name__}: a factory returns a torch.nn.Module")
-    return net
+    return net, given
 
 
-def check_contract(
-    classifier: Classifier, name: str, num_classes: int, shape: tuple[int, int, int], *, trainable: bool = True
-) -> None:
-    """Try the classifier on two black images; its modes and buffers, and torch's generator, stay as they are.
+def wrapped(name: str, given: Collection[str], side: int | None = None) -> str:
+    """Return how to make a factory of a user's own out of the one called `name`: a line of Python, and what to do.
 
-    Raises:
-        UsageError: the logits are not (2, num_classes), floating point and finite, or a trainable model has no
-            parameter that requires a gradient.
+    Args:
+        given: the names of arguments that the other factory takes.
+        side: of the images in pixels that its network is to get.
     """
-    what = f"2 images of {'x'.join(map(str, shape))}"
-    try:
-        with _leaving_no_trace(classifier):
-            logits = classifier(torch.zeros(2, *shape))
-    except _ANY_FAILURE as error:
-        raise UsageError(f"{name} fails on {what}: {_line(error)}") from error
-    if logits.shape != (2, num_classes) or not logits.is_floating_point():
-        raise UsageError(
-            f"{name} maps {what} to {_kind(logits)} of shape {tuple(logits.shape)}, "
-            f"expected floating-point logits of shape (2, {num_classes}): give its last layer num_classes outputs"
+    known = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
+    values = {one: str(side) if known[one] == "image_size" and side else known[one] for one in given}
+    taken = ", ".join(value for value in values.values() if not value.isdecimal())
+    module, _, attribute = name.rpartition(":")
+    imported, call = attribute, f"{attribute}("
+    if not hasattr(sys.modules.get(module), attribute):
+        imported, call = "create_model", f"create_model('{attribute}', "
+    made = f"{call}{', '.join(f'{one}={value}' for one, value in values.items())})"
+    code = f"from {module} import {imported}; return {made}"
+    if side:
+        code = (
+            f"from torch import nn; from {module} import {imported}; return nn.Sequential(nn.Upsample({side}), {made})"
         )
-    if not bool(torch.isfinite(logits).all()):
-        raise UsageError(f"{name} maps {what}, all black, to logits that are not finite: check its initialisation")
-    if trainable and not any(parameter.requires_grad for parameter in classifier.parameters()):
-        raise UsageError(f"{name} has nothing to train: none of its parameters requires a gradient")
+    return f"give --model net.py:make with this line in net.py: `def make({taken}): {code}`"
 
 
-@contextmanager
-def _leaving_no_trace(classifier: Classifier) -> Iterator[None]:
-    # What a lazy module has yet to create has no value to keep.
-    kept = [(buffer, buffer.clone()) for buffer in classifier.buffers() if not is_lazy(buffer)]
-    with torch.random.fork_rng(devices=[]), evaluating(classifier), full_precision(classifier), torch.no_grad():
+def failure(error: BaseException) -> str:
+    """Return one line out of an exception, whose message may run over many."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message:.200}" if message else type(error).__name__
+
+
+def _called(factory: Factory, offered: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What the factory returns, given what its signature accepts, and that.
+
+    Keyword arguments without names (**kwargs) take anything, or pass it on to what refuses it: then another spelling is
+    tried, or none.
+    """
+    parameters = inspect.signature(factory).parameters.values()
+    known = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    spellings = {
+        name: [one for one in _SPELLINGS[name] if one in known] or list(takes_any * _SPELLINGS[name])
+        for name in offered
+    }
+    while True:
+        given = {names[0]: offered[name] for name, names in spellings.items() if names}
         try:
-            yield
-        finally:
-            for buffer, value in kept:
-                buffer.copy_(value)
+            return factory(**given, **{name: value for name, value in _FRESH.items() if name in known}), given
+        except TypeError as error:
+            refused = re.findall(r"'(\w+)'", str(error).partition("unexpected keyword argument")[2])
+            tried = [names for names in spellings.values() if takes_any and names and names[0] in refused]
+            if not tried:
+                raise
+            for names in tried:
+                del names[0]
 
 
-def _accepted(factory: Factory, **offered: Any) -> dict[str, Any]:
-    parameters = inspect.signature(factory).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
-        return offered
-    by_name = {name for name, one in parameters.items() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    return {name: value for name, value in offered.items() if name in by_name}
+def _factories(module: ModuleType, wanted: str) -> str:
+    """What there is in the module, or the nearest to `wanted` where that is too much."""
+    inside = f"{module.__name__}."
+    own = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and f"{getattr(value, '__module__', '')}.".startswith(inside) and not name.startswith("_")
+    ]
+    if len(own) > _NAMED:
+        return f"{', '.join(get_close_matches(wanted, own, cutoff=0))} and {len(own) - 3} more"
+    return ", ".join(own) or "no functions or classes"
 
 
 def _import_module(name: str) -> ModuleType:
@@ -111,9 +146,9 @@ def _import_module(name: str) -> ModuleType:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             remedy = "install it, put its folder on PYTHONPATH, or give path/to/file.py:factory"
             raise UsageError(f"no module '{error.name}': {remedy}") from None
-        raise UsageError(f"{name} fails to import: {_line(error)}") from error
-    except _ANY_FAILURE as error:
-        raise UsageError(f"{name} fails to import: {_line(error)}") from error
+        raise UsageError(f"{name} fails to import: {failure(error)}") from error
+    except ANY_FAILURE as error:
+        raise UsageError(f"{name} fails to import: {failure(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -121,15 +156,5 @@ def _import_file(path: Path) -> ModuleType:
         raise UsageError(f"no model file {path}")
     try:
         return run_file(f"fatbench_model_{path.stem}", path)
-    except _ANY_FAILURE as error:
-        raise UsageError(f"{path} fails to import: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """One line out of an exception, whose message may run over many."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message:.300}" if message else type(error).__name__
-
-
-def _kind(logits: Tensor) -> str:
-    return str(logits.dtype).removeprefix("torch.")
+    except ANY_FAILURE as error:
+        raise UsageError(f"{path} fails to import: {failure(error)}") from error

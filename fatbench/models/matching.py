@@ -10,15 +10,19 @@ from fatbench.models.classifier import Classifier
 
 _PREFIXES = ("module.", "model.", "net.", "_orig_mod.")  # of DataParallel, Lightning, wrappers and torch.compile
 _COUNTER = "num_batches_tracked"  # batch norm counts since torch 0.4.1, and uses the number in training only
+_AVERAGED, _AVERAGES = "module.", "n_averaged"  # in torch's AveragedModel: the network, and of how many it is the mean
 _NAMED = 3  # keys that a message names of each kind
 _LONGEST = 60
 
 
-def put_in(classifier: Classifier, tensors: Mapping[str, Tensor], what: str) -> bool:
+def put_in(classifier: Classifier, tensors: Mapping[str, Tensor], what: str, entry: str | None = None) -> bool:
     """Fill the classifier with `tensors`, and return whether they brought their normalisation, as fatbench's own do.
 
     Outside checkpoints fit the network in it, if need be without a prefix such as "module."; types become the
     network's, so half precision becomes float32.
+
+    Args:
+        entry: of the file, in which the tensors are.
 
     Raises:
         UsageError: they do not fit; the line begins with `what` and names the first that do not.
@@ -33,7 +37,8 @@ def put_in(classifier: Classifier, tensors: Mapping[str, Tensor], what: str) -> 
     nearest = max(variants, key=lambda variant: len(variant.keys() & expected))
     misfit = _misfit(classifier, tensors) if own else _misfit(classifier.net, nearest)
     if misfit is not None:
-        raise UsageError(f"{what}: {misfit}; give the --model and --dataset that the weights are of")
+        hint = "" if own else _prefix_hint(classifier.net, tensors, entry)
+        raise UsageError(f"{what}: {hint or f'{misfit}; give the --model and --dataset that the weights are of'}")
     classifier.load_state_dict(dict(tensors), strict=False)
     return True
 
@@ -49,6 +54,8 @@ def _variants(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The tensors as they are named, then without the prefixes that all of them have, one after the other."""
     variant = dict(tensors)
     yield variant
+    if all(name.startswith(_AVERAGED) for name in variant if name != _AVERAGES):
+        variant.pop(_AVERAGES, None)
     while variant and (shared := next((p for p in _PREFIXES if all(name.startswith(p) for name in variant)), None)):
         variant = {name.removeprefix(shared): value for name, value in variant.items()}
         yield variant
@@ -62,10 +69,41 @@ def _misfit(module: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
     if missing or unexpected:
         kinds = {"missing": missing, "unexpected": unexpected}
         return "; ".join(f"{kind} {_first(names)}" for kind, names in kinds.items() if names)
-    for name, value in tensors.items():
-        if name in expected and not _same_kind(value, expected[name]):
-            return f"{name:.{_LONGEST}} is {_form(value)}, expected {_form(expected[name])}"
-    return None
+    wrong = [name for name, value in tensors.items() if name in expected and not _same_kind(value, expected[name])]
+    if not wrong:
+        return None
+    name, found, wanted = wrong[0], tensors[wrong[0]], expected[wrong[0]]
+    if _is_other_head(expected, {one: tensors[one] for one in wrong}):
+        layer = f"{name.rpartition('.')[0]:.{_LONGEST}}"
+        return f"its last layer, {layer}, is of {len(found)} classes, and the data has {len(wanted)}"
+    return f"{name:.{_LONGEST}} is {_form(found)}, expected {_form(wanted)}"
+
+
+def _is_other_head(expected: Mapping[str, Tensor], wrong: Mapping[str, Tensor]) -> bool:
+    """Whether what does not fit is the last layer alone, made for another number of classes."""
+    last = list(expected)[-1].rpartition(".")[0]
+    return all(
+        name.rpartition(".")[0] == last and value.ndim and value.shape[1:] == expected[name].shape[1:]
+        for name, value in wrong.items()
+    ) and all(len(value) != len(expected[name]) for name, value in wrong.items())
+
+
+def _prefix_hint(net: nn.Module, tensors: Mapping[str, Tensor], entry: str | None) -> str:
+    """What to do where some of the tensors fit, those whose names begin with a prefix; or ""."""
+    names = [name for name in net.state_dict() if not name.endswith(_COUNTER)]
+    prefixes = [name.removesuffix(names[0]) for name in tensors if names and name.endswith(f".{names[0]}")]
+    parts = {
+        one: {name.removeprefix(one): tensors[name] for name in tensors if name.startswith(one)} for one in prefixes
+    }
+    fitting = [prefix for prefix, part in parts.items() if _misfit(net, part) is None]
+    if not fitting:
+        return ""
+    rest = _first([name for name in tensors if not name.startswith(fitting[0])])
+    keys = " or ".join(
+        f"--checkpoint-key {'.'.join([entry, one] if entry else [one])[:-1]}" for one in fitting[:_NAMED]
+    )
+    what = f"with the prefix '{fitting[0]}' all {len(names)} of the network's names fit"
+    return f"{what}; left over: {rest}; {keys} takes those that fit alone"
 
 
 def _same_kind(found: Tensor, expected: Tensor) -> bool:

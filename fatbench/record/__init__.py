@@ -41,6 +41,7 @@ class Record(parts.Part):
     engine: parts.EngineInfo | None = None  # since schema 2
     data: parts.DataInfo | None = None
     parameters: parts.Count = 0
+    model_notes: list[str] = Field(default_factory=list)  # how the network is used, where that is not obvious
     steps: parts.Count = 0  # optimiser steps taken
     data_passes: Annotated[float, Field(ge=0)] = 0.0  # over the training set, less what its last batch leaves over
     passes: parts.Passes = parts.Passes()

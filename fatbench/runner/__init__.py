@@ -47,6 +47,8 @@ def run(
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
         context = set_up(spec, options.data_dir, options.download)
+    for note in context.model.notes:
+        observer.warning(note)
     if options.resume:
         restore_record(options.output, spec.id, observer)
     method = context.method.description.sha256

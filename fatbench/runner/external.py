@@ -39,8 +39,8 @@ def evaluate(spec: RunSpec, checkpoint: Path, options: RunOptions, *, observer: 
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
         context, findings = _set_up(spec, checkpoint, options.data_dir, options.download)
-    for finding in findings:
-        observer.warning(finding.detail)
+    for note in [*context.model.notes, *(finding.detail for finding in findings)]:
+        observer.warning(note)
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with (
         threads(spec.threads or sensible_threads(context)),
@@ -75,7 +75,7 @@ def _set_up(
         model = models.build(
             spec.model, num_classes=dataset.num_classes, shape=dataset.shape, mean=mean, std=std, trainable=False
         )
-        own = put_in(model, weights.tensors, f"{checkpoint} does not fit --model {spec.model}")
+        own = put_in(model, weights.tensors, f"{checkpoint} does not fit --model {spec.model}", weights.entry)
         if own and spec.normalize is not None:
             raise UsageError(f"{checkpoint} brings its own normalisation: leave out --normalize")
         context = EvalContext(
@@ -93,12 +93,12 @@ def _several(weights: Weights, checkpoint: Path) -> list[Finding]:
     if not weights.others:
         return []
     rest = ", ".join(f"{name:.40}" for name in weights.others[:4])
-    text = f"{checkpoint} holds several models: its '{weights.entry:.40}' is scored, not {rest}"
+    text = f"{checkpoint} holds several models: its '{weights.entry:.40}' is scored, not {rest} (--checkpoint-key)"
     return [Finding(code="several-models", detail=text)]
 
 
 def _read(spec: RunSpec, checkpoint: Path) -> Weights:
-    weights = read_weights(checkpoint)
+    weights = read_weights(checkpoint, spec.checkpoint_key)
     if weights.sha256 != spec.checkpoint:
         raise UsageError(f"{checkpoint} changed while it was read: try again when it is complete")
     return weights

@@ -108,6 +108,7 @@ def begin_record(context: EvalContext, method: MethodInfo, folder: Path) -> Reco
         budget=Budget(epochs=spec.train.epochs, train_seconds=spec.train.train_seconds) if spec.train else Budget(),
         data=data_info(context.dataset),
         parameters=sum(parameter.numel() for parameter in context.model.parameters()),
+        model_notes=list(context.model.notes),
         environment=describe_environment(context.device),
     )
     make_folder(folder / record.id)  # what stands in its place is noticed now, not when there is much to lose

@@ -104,7 +104,12 @@ class RunContext(EvalContext):
         if stem is not None and self.device.type == "cuda" and "pad-stem" not in train.without:
             dtype = torch.bfloat16 if train.precision == "bf16" else torch.float32
             with suppress(RuntimeError, CannotCaptureError):  # the first convolution need not see the images
-                channels = fastest_stem(stem, (train.batch_size, *self.dataset.shape), dtype, self.device)
+                shape = (
+                    train.batch_size,
+                    self.model.mean.shape[1],
+                    *self.dataset.shape[1:],
+                )  # grey ones may be coloured
+                channels = fastest_stem(stem, shape, dtype, self.device)
         model = FastModel(self.model, train.without, compiled=train.compile, stem_channels=channels)
         if self.method.description.touches_data:
             model.disable("the method uses .data, by which weights change unseen", "shadow", "fold")

@@ -9,6 +9,7 @@ from pathlib import Path
 from fatbench import methods
 from fatbench.config.spec import RunSpec
 from fatbench.errors import FatbenchError, InvalidRunError, one_line
+from fatbench.models.classifier import NotLogitsError
 
 
 @contextmanager
@@ -22,6 +23,8 @@ def user_errors_named(spec: RunSpec) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, FatbenchError):
         raise
+    except NotLogitsError as error:  # of a network that does not always return the same
+        raise InvalidRunError(str(error)) from error
     except (Exception, SystemExit) as error:
         message = one_line(f"{type(error).__name__}: {error}")
         place = _own_line(error, spec)
@@ -33,14 +36,17 @@ def user_errors_named(spec: RunSpec) -> Iterator[None]:
 
 
 def _own_line(error: BaseException, spec: RunSpec) -> str | None:
-    """Return file:line of the innermost frame in a file that the user brought, or None if there is none."""
+    """Return file:line of the innermost frame in a file or package that the user brought, or None if there is none."""
     model, _, _ = spec.model.rpartition(":")
     module = sys.modules.get(model)  # package.module:factory
     names = [spec.method, model, str(getattr(module, "__file__", None) or "")]
     own = {Path(name).resolve() for name in names if name.endswith(".py")}
     with suppress(FatbenchError):
         own |= {described.path.resolve() for described in [methods.describe(spec.method)] if described.package}
+    library = getattr(sys.modules.get(model.partition(".")[0]), "__path__", ())  # of which the module is a part
+    own |= {Path(folder).resolve() for folder in library}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).resolve() in own:
+        path = Path(frame.filename).resolve()
+        if not own.isdisjoint((path, *path.parents)):
             return f"{frame.filename}:{frame.lineno}"
     return None

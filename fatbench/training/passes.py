@@ -1,7 +1,10 @@
 """Counting what a method really costs: samples sent forward, back to the input, and back to the weights."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,8 +32,9 @@ class BatchCost:
 class PassCounter(nn.Module):
     """A model that counts. It answers as the wrapped one does, bit for bit.
 
-    One parameter is led through a tap whose backward runs only when weight gradients are asked for, and the logits
-    through another: so an attack that lets autograd prune the weight gradients is not charged for them. To go back
+    Parameters are led through taps whose backward runs only when weight gradients are asked for, and the logits through
+    another: so an attack that lets autograd prune the weight gradients is not charged for them. All parameters, as the
+    logits need not depend on each (auxiliary heads); the one that is reached most often tells. To go back
     through a backward pass to the inputs is to go forward again, through the same layers linearised, and to compute a
     weight gradient in each.
     """
@@ -38,34 +42,47 @@ class PassCounter(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.forward_samples = self.input_backward_samples = self.weight_backward_samples = 0
-        tapped = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-        path, _, self._name = tapped.rpartition(".")
-        self._owner = model.get_submodule(path)
+        self.forward_samples = self.input_backward_samples = 0
+        self._weights_again = 0
+        self._reached: list[tuple[int, Counter[str]]] = []  # of each forward: its samples, and how often a weight was
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K) logits of the wrapped model."""
-        samples = len(x)
+        samples, reached = len(x), Counter[str]()
         self.forward_samples += samples
-
-        def weight_backward() -> None:
-            self.weight_backward_samples += samples
+        self._reached.append((samples, reached))
 
         def input_backward() -> None:
             self.input_backward_samples += samples
 
         def backward_again() -> None:
             self.forward_samples += samples
-            self.weight_backward_samples += samples
+            self._weights_again += samples
 
-        parameters: dict[str, Any] = self._owner._parameters
-        parameter = parameters[self._name]
-        parameters[self._name] = _tap(parameter, weight_backward)
-        try:
+        with self._tapped(reached):
             logits = self.model(x)
-        finally:
-            parameters[self._name] = parameter
         return _tap(logits, input_backward, backward_again)
+
+    @contextmanager
+    def _tapped(self, reached: Counter[str]) -> Iterator[None]:
+        """Count how often a backward reaches each of the weights that are read inside."""
+        own = [(module._parameters, path, dict(module._parameters)) for path, module in self.model.named_modules()]
+        try:
+            for parameters, path, kept in own:
+                for name, parameter in kept.items():
+                    if parameter is not None and parameter.requires_grad:
+                        tap: Any = _tap(parameter, partial(reached.update, [f"{path}.{name}"]))
+                        parameters[name] = tap
+            yield
+        finally:
+            for parameters, _, kept in own:
+                parameters.update(kept)
+
+    @property
+    def weight_backward_samples(self) -> int:
+        """Samples sent back to the weights so far."""
+        first = sum(samples * max(reached.values(), default=0) for samples, reached in self._reached)
+        return first + self._weights_again
 
     @property
     def passes(self) -> Passes:

@@ -1,5 +1,6 @@
 """`fatbench eval`: weights from here and elsewhere are scored as a run's are, and what is wrong with them is said."""
 
+import argparse
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -251,9 +252,30 @@ def test_a_file_that_holds_no_weights_ends_in_one_line(fatbench: Fatbench) -> No
     Path("w.safetensors").write_text("nothing")  # which is said before any question
     assert "w.safetensors is no safetensors file, or is cut short" in fatbench("eval", "w.safetensors").complaint
     torch.save(torch.nn.Linear(2, 2), "weights.pt")
-    assert "holds Python objects (torch.nn.modules.linear.Linear)" in fatbench("eval", "weights.pt", *flags).complaint
+    assert "is a pickled torch.nn.modules.linear.Linear" in fatbench("eval", "weights.pt", *flags).complaint
     torch.save({"conv1.weight": torch.zeros(1)}, "weights.pt")
     assert "unexpected conv1.weight; give the --model" in fatbench("eval", "weights.pt", *flags).complaint
+
+
+def test_of_several_models_in_a_file_the_one_asked_for_is_scored(
+    fatbench: Fatbench, outside: Callable[..., tuple[torch.nn.Module, dict[str, np.ndarray]]]
+) -> None:
+    net, arrays = outside()
+    fresh = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    arguments = argparse.Namespace(lr=0.1)
+    torch.save({"model": fresh, "model_ema": net.state_dict(), "args": arguments, "acc": np.float64(9)}, "both.pt")
+    command = ("eval", "both.pt", "--model", "net.py:net", "-d", "data.npz", "--normalize", "0.1307,0.3081")
+    right = int((net(normalised(arrays["x_test"])).argmax(1).numpy() == arrays["y_test"]).sum())
+    first = fatbench(*command, "--eval", "clean", "--json")
+    said = fatbench(*command, "--eval", "clean", "--json", "--checkpoint-key", "model_ema", "--strict")
+    assert (first.code, said.code) == (0, 0), said.err  # another run, and nothing to distrust
+    (plain,), (average,) = json.loads(first.out), json.loads(said.out)
+    assert plain["id"] != average["id"]
+    assert [one["code"] for one in plain["diagnostics"]["findings"]] == ["several-models"]
+    assert (average["scores"]["clean"]["correct"], average["spec"]["checkpoint_key"]) == (right, "model_ema")
+    assert ", its model_ema, trained elsewhere" in fatbench("show", average["id"]).out
+    refused = fatbench(*command, "--checkpoint-key", "ema", "--quiet").complaint
+    assert "both.pt has no weights at 'ema' (--checkpoint-key); it has them at model, model_ema" in refused
 
 
 def test_images_of_floats_are_refused(fatbench: Fatbench) -> None:

@@ -146,6 +146,7 @@ OTHERS = {
     "swa": 0.5,
     "awp": 0.01,
     "checkpoint": "0",
+    "checkpoint_key": "model_ema",
     "normalize": ((0.5,), (0.25,)),
     "milestones": ("100/110", "105/110"),
     "peak": "2/5",

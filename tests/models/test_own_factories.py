@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fatbench.errors import UsageError
+from fatbench.models.classifier import RETURN_LOGITS
 from tests.models.test_catalogue import build
 
 GOOD = """
@@ -33,10 +34,11 @@ class Net(nn.Module):
         self.inner = nn.Linear(64, num_classes)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.frozen = nn.Dropout().eval()
+        self.modes = []
 
     def forward(self, x):
         self.calls += 1
-        self.modes = [module.training for module in self.modules()]
+        self.modes.append({module.training for module in self.modules()})
         return nn.functional.dropout(self.inner(x.flatten(1)), training=True)
 """
 
@@ -97,7 +99,7 @@ def test_the_check_leaves_no_trace(write):
     nn.Linear(64, 10)
     assert torch.equal(after, torch.rand(3))
     assert int(model.net.calls) == 0
-    assert not any(model.net.modes)
+    assert model.net.modes == [{False}, {True}]
     assert model.net.training
     assert not model.net.frozen.training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -179,6 +181,16 @@ class Returning(nn.Module):
 def pair():
     return Returning(lambda x: (x, x))
 
+def scores():
+    return Returning(lambda x: {"scores": x})
+
+def late(num_classes):
+    net = Returning(lambda x: None if net.training else x.new_zeros(2, num_classes))
+    return net
+
+def maps(num_classes):
+    return Returning(lambda x: x.new_zeros(2, num_classes, 1, 1))
+
 def integers():
     return Returning(lambda x: torch.zeros(2, 10, dtype=torch.int64))
 
@@ -186,12 +198,14 @@ def infinite():
     return Returning(lambda x: torch.full((2, 10), float("inf")))
 
 def failing():
-    return nn.Conv2d(3, 4, 3)
+    return nn.Conv2d(4, 4, 3)
 
 def untrainable(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes)).requires_grad_(False)
 """
-_LAST = "expected floating-point logits of shape (2, 10): give its last layer num_classes outputs"
+_LOGITS = "expected floating-point logits of shape (2, 10)"
+_LAST, _ALONE = f"{_LOGITS}: give its last layer num_classes outputs", f"{_LOGITS}: {RETURN_LOGITS}"
+_TAKES = "a factory may take num_classes, in_channels (in_chans) and image_size (img_size)"
 
 
 @pytest.mark.parametrize(
@@ -199,29 +213,31 @@ _LAST = "expected floating-point logits of shape (2, 10): give its last layer nu
     [
         (
             "raising",
-            "raised ValueError: first line second line; a factory may take num_classes, in_channels and image_size",
+            f"raised ValueError: first line second line; {_TAKES}",
         ),
         (
             "needy",
-            "raised TypeError: needy() missing 1 required positional argument: 'width'; "
-            "a factory may take num_classes, in_channels and image_size",
+            "raised TypeError: needy() missing 1 required positional argument: 'width'; " + _TAKES,
         ),
         ("nothing", "returned a NoneType: a factory returns a torch.nn.Module"),
         ("fixed", f"maps 2 images of 1x8x8 to float32 of shape (2, 5), {_LAST}"),
         ("flat", f"maps 2 images of 1x8x8 to float32 of shape (128,), {_LAST}"),
         ("integers", f"maps 2 images of 1x8x8 to int64 of shape (2, 10), {_LAST}"),
-        ("pair", "fails on 2 images of 1x8x8: NotLogitsError: the network returned a tuple, not one tensor of logits"),
+        ("pair", f"maps 2 images of 1x8x8 to float32 of shape (2, 1, 8, 8) (the first element of its tuple), {_ALONE}"),
+        ("scores", f": the network returned a dict of scores, not one tensor of logits: {RETURN_LOGITS}"),
+        ("late", f" in train mode: the network returned a NoneType, not one tensor of logits: {RETURN_LOGITS}"),
+        ("maps", f"maps 2 images of 1x8x8 to float32 of shape (2, 10, 1, 1), {_LOGITS}: end it with nn.Flatten()"),
         ("infinite", "maps 2 images of 1x8x8, all black, to logits that are not finite: check its initialisation"),
         ("untrainable", "has nothing to train: none of its parameters requires a gradient"),
     ],
 )
 def test_factories_that_break_the_contract(write, factory, message):
     write(BAD)
-    assert error(f"own.py:{factory}") == f"own.py:{factory} {message}"
+    assert error(f"own.py:{factory}") == f"own.py:{factory}{' ' * message[0].isalpha()}{message}"
 
 
 def test_a_network_that_fails_on_the_images(write):
     write(BAD)
     line = error("own.py:failing")
     assert line.startswith("own.py:failing fails on 2 images of 1x8x8: RuntimeError: ")
-    assert "3 channels" in line
+    assert f"to have 4 channels, but got 1 channels instead; {_TAKES}" in line

@@ -14,7 +14,7 @@ from fatbench.cancellation import CancelToken
 from fatbench.config.request import Request, RunOptions
 from fatbench.config.resolve import resolve
 from fatbench.config.spec import RunSpec
-from fatbench.errors import InvalidRunError
+from fatbench.errors import InvalidRunError, UsageError
 from fatbench.evaluation.attacks import is_correct
 from fatbench.evaluation.eval_mode import eval_mode
 from fatbench.record import Record, load
@@ -250,8 +250,9 @@ def test_a_model_that_fails_only_in_training_names_its_line(tmp_path: Path) -> N
     forward = "logits = self.linear(x.flatten(1))\n        return (logits, 1 / 0) if self.training else logits"
     (tmp_path / "net.py").write_text(NET + forward)
     spec = make_spec("standard", model=f"{tmp_path / 'net.py'}:Net")
-    with pytest.raises(InvalidRunError, match=r"net\.py:9: ZeroDivisionError"):
+    with pytest.raises(UsageError, match=r"net\.py:Net in train mode fails on .*: ZeroDivisionError: .* \(line 9\)$"):
         run(spec, output=tmp_path)
+    assert not (tmp_path / f"{spec.id}.json").exists()  # it was tried before anything ran
 
 
 def test_tied_weights_reach_the_checkpoint_and_a_model_may_dislike_empty_batches(tmp_path: Path) -> None:

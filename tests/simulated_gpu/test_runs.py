@@ -166,3 +166,28 @@ def test_a_run_and_its_timing_choose_the_stem_by_the_same_kernels(tmp_path: Path
     in_run, in_timing = seen
     assert in_run == in_timing
     assert in_run[0], "kernels are searched for"
+
+
+def test_a_graph_takes_logits_out_of_a_tuple_and_coloured_copies_of_grey_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes=10):\n"
+        "        super().__init__()\n"
+        "        self.unused = nn.Parameter(torch.zeros(8, num_classes))\n"
+        "        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))\n"
+        "        self.head = nn.Linear(8, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        z = self.body(x).flatten(1)\n"
+        "        return (self.head(z), z @ self.unused) if self.training else self.head(z)\n"
+    )
+    found = [run(make_spec("trades", model="net.py:Net", without=one), output=tmp_path) for one in ([], ["graph"])]
+    assert [record.engine.in_force["graph"] for record in found if record.engine] == [True, False]
+    assert len(found[0].model_notes) == 2
+    assert all(record.engine and record.engine.in_force["fold"] for record in found)
+    one, other = (weights(tmp_path, record) for record in found)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert not one["net.unused"].any()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fatbench.environment import is_out_of_memory
 from fatbench.errors import one_line
 from fatbench.evaluation.eval_mode import float32_arithmetic
-from fatbench.models.classifier import Classifier
+from fatbench.models.classifier import Classifier, logits_in
 from fatbench.models.equivalence import Tolerance, answers, difference
 from fatbench.models.folding import fold_batch_norms, has_hooks
 
@@ -61,7 +61,7 @@ class Surrogate(nn.Module):
         """(B, K) float32 logits of (B, C, H, W) images in [0, 1]."""
         (classifier,) = self._original
         normalised = classifier.normalise(x).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.net(normalised)
+        _, logits = logits_in(self.net(normalised))
         return logits.float()
 
     def arithmetic(self) -> AbstractContextManager[None]:

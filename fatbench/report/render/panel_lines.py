@@ -9,6 +9,7 @@ from fatbench.report.formats import duration, plain, quantity
 Line = tuple[str, str]
 _OWN_LINE = {"epochs", "train_seconds", "milestones", "peak", "target", "limit_train", "engine", "without", "select"}
 _WORDS = {"label_smoothing": "the true class keeps", "swa": "swa from"}  # where the option's name is not enough
+_SHOWN = 4  # notes on the model
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -24,6 +25,8 @@ def asked(record: Record) -> Iterator[Line]:
         yield "", "SUBSET of the training images: no result to cite"
     size = f"  {record.parameters:,} parameters" if record.parameters else ""
     yield "model", f"{short_name(spec.model)}{size}{f', {train.precision}' if train else ''}"
+    for note in record.model_notes[:_SHOWN]:
+        yield "", plain(note, 400)
     yield "threat", f"{spec.norm} eps {spec.eps}"
     yield from _recipe(record, train) if train else _checkpoint(record)
     if spec.eval.engine == "fast" and "autoattack" in spec.eval.evaluations:
@@ -32,7 +35,8 @@ def asked(record: Record) -> Iterator[Line]:
 
 def _checkpoint(record: Record) -> Iterator[Line]:
     spec = record.spec
-    yield "checkpoint", f"sha256 {plain(spec.checkpoint or 'unknown')[:12]}, trained elsewhere"
+    entry = "" if spec.checkpoint_key is None else f", its {plain(spec.checkpoint_key)}"
+    yield "checkpoint", f"sha256 {plain(spec.checkpoint or 'unknown')[:12]}{entry}, trained elsewhere"
     if spec.normalize is None:
         yield "normalised", "by nothing but the model itself"
     else:

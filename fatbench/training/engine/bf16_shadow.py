@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fatbench.models.classifier import logits_in
+
 _CAST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # what autocast would run in bfloat16, weights and all
 
 
@@ -50,10 +52,10 @@ class ShadowedNet:
         # No cache: it would keep casts of weights beyond a captured graph's memory, and shadows need none.
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self._bf16, cache_enabled=False):
             if weights is None:
-                output: Tensor = self._body(x)
+                _, logits = logits_in(self._body(x))
             else:  # tied weights are all named: torch (2.14) would not put them back as they were
-                output = functional_call(self._body, weights, (x,), tie_weights=False)
-        return output
+                _, logits = logits_in(functional_call(self._body, weights, (x,), tie_weights=False))
+        return logits
 
     def _refresh(self) -> None:
         versions = [master._version for master in self._masters]

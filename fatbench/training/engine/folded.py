@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from fatbench.models.classifier import logits_in
 from fatbench.models.folding import Affine, affine, foldable, folded, layer_of, trace
 from fatbench.training.engine.stem import widened
 
@@ -70,7 +71,7 @@ class FoldedNet:
         if versions != self._versions:
             self._refresh()
             self._versions = versions
-        logits: Tensor = self._run(x)
+        _, logits = logits_in(self._run(x))
         return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     @torch.no_grad()
