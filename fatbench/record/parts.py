@@ -192,6 +192,7 @@ class DataInfo(Part):
     train: Count
     validation: Count
     test: Count
+    most_frequent: Count = 0  # test images of the class that has most; 0 where they were not counted
     shape: tuple[int, int, int]
     classes: Count
     subset: bool
