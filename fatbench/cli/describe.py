@@ -55,7 +55,7 @@ def _method(described: methods.Description, width: int) -> Iterator[RenderableTy
     path = described.path.name
     yield _title(described.name, f"{path}, {described.package}" if described.package else path)
     docstring = _ARGUMENTS.sub("", described.docstring) if described.hyper else described.docstring
-    yield Text(reflowed(docstring, width))
+    yield Text(reflowed("".join(one if one.isprintable() or one == "\n" else " " for one in docstring), width))
     if described.hyper:
         yield _hyper_parameters(described)
     for line in (*_facts(described), *_recipes(described.name)):
@@ -68,7 +68,7 @@ def _hyper_parameters(described: methods.Description) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("meaning")
     for hyper in described.hyper.values():
-        table.add_row(hyper.name, hyper.kind, str(hyper.default), Text(hyper.meaning))
+        table.add_row(hyper.name, hyper.kind, plain(hyper.default), Text(plain(hyper.meaning, _LONGEST)))
     return table
 
 

@@ -17,6 +17,7 @@ from fatbench.cli import options
 from fatbench.cli.console import echo, make_console, say
 from fatbench.config import presets
 from fatbench.errors import UsageError
+from fatbench.report.formats import plain
 
 _BATCH = 128  # on which the passes of a few methods depend, as in docs/methods.md
 _MANY = 5  # gradients of an attack: PGD-AT and its like take ten, what is called fast takes one to three
@@ -104,7 +105,7 @@ def _table(found: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> Table:
     for one in found:
         package = f" [{one['package']}]" if one.get("package") else ""
         cells = [_cell(one.get(column)) for column in columns]
-        table.add_row(Text(one["name"]), *cells, Text(f"{one['title']}{package}"))
+        table.add_row(Text(one["name"]), *cells, Text(plain(f"{one['title']}{package}", 400)))
     return table
 
 

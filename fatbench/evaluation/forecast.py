@@ -13,7 +13,7 @@ _TARGETS = 9  # the most likely wrong classes, at most
 def autoattack_seconds(images: int, num_classes: int, pgd: PGD, score: Score) -> float:
     """Return the seconds that the standard AutoAttack on `images` will take on a CPU, on which images add up.
 
-    On the 75 committed runs it took 0.8 to 1.3 times as long in four of five. An image that falls is attacked no more:
+    On the committed runs it took 0.8 to 1.3 times as long in four of five. An image that falls is attacked no more:
     PGD's are taken to fall evenly, and AutoAttack's to stand if they stood PGD.
     """
     steps = pgd.steps * pgd.restarts * (score.total + score.correct) / 2

@@ -94,7 +94,14 @@ def test_a_preset_is_shown_with_its_source_and_all_that_it_sets(fatbench: Fatben
     assert max(map(len, out.splitlines())) <= 100
 
 
-def test_a_preset_of_her_own_is_only_text(fatbench: Fatbench, tmp_path: Path) -> None:
+def test_a_method_or_preset_of_her_own_is_only_text(fatbench: Fatbench, tmp_path: Path) -> None:
+    docstring = '"""Mine [red] \x1b[31m.\n\n    Args:\n        word: \x1b[2J.\n    """'
+    (tmp_path / "mine.py").write_text(
+        f'def mine(model, batch, ctx, *, word: str = "\\x1b"):\n    {docstring}\n    yield 1'
+    )
+    shown = fatbench("show", "mine.py").out
+    assert "Mine [red]" in shown
+    assert "\x1b" not in shown
     (tmp_path / "mine.toml").write_text('# Mine [red].\nsource = "\\u001b[31mred"\n[hyper."\\u001b[1mx"]\na = 1\n')
     said = fatbench("show", "mine.toml")
     assert said.out.splitlines()[:2] == ["mine.toml (preset)", "Mine [red]."]
