@@ -48,13 +48,15 @@ def guessing(record: Record) -> Reason | None:
     It guesses if the 95% Wilson interval of its clean accuracy does not lie above that of guessing, while the 99% one
     stays below three times the odds of guessing: few images say nothing. Guessing names the most frequent class.
     """
-    clean, data = record.scores.get("clean"), record.data
-    if clean is None or data is None or data.classes < 2 or record.status == "diverged":
+    counts = [(score.total, score.correct if name == "clean" else score.clean) for name, score in record.scores.items()]
+    total, correct = max(((total, clean) for total, clean in counts if clean is not None), default=(0, 0))
+    data = record.data
+    if not total or data is None or data.classes < 2 or record.status == "diverged":
         return None
     uniform = 1 / data.classes
     chance = max(uniform, data.most_frequent / data.test if data.most_frequent < data.test else 0.0)
-    low, high = wilson(clean.correct, clean.total)
-    if low > chance or wilson(clean.correct, clean.total, _CERTAIN)[1] > 3 * chance / (1 + 2 * chance):
+    low, high = wilson(correct, total)
+    if low > chance or wilson(correct, total, _CERTAIN)[1] > 3 * chance / (1 + 2 * chance):
         return None
     if high < uniform:
         label, why = "below chance", "are labels or classes in another order?"
@@ -62,7 +64,7 @@ def guessing(record: Record) -> Reason | None:
         label, why = "near chance", "wrong normalisation, order of classes, or weights?"
     else:
         label, why = "near chance", "it learned nothing; try another --lr or a longer budget"
-    counted = f"{percent(clean.accuracy)}% ({clean.correct:,} of {clean.total:,})"
+    counted = f"{percent(correct / total)}% ({correct:,} of {total:,})"
     return Reason("chance", label, f"{label}: clean accuracy is {counted}, that of guessing {percent(chance)}%: {why}")
 
 

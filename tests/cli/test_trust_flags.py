@@ -75,7 +75,9 @@ def test_a_run_that_learned_nothing_is_near_chance(fatbench: Fatbench) -> None:
     assert "near chance" in fatbench("compare", "results").out
     (record,) = json.loads(fatbench(*RUN, "--lr", "1000", "--json").out)
     assert record["data"]["most_frequent"] == 51
-    (weights,) = Path("results").glob("*/model.safetensors")
+    said = fatbench(*RUN, "--lr", "1000", "--eval", "pgd-2", "--strict")
+    assert said.err.startswith("fatbench: fgsm-rs seed 0: near chance: clean accuracy is ")
+    weights = Path("results", record["artefacts"]["weights"])
     said = fatbench("eval", weights, "--eval", "clean", "--strict", "-q")
     assert (said.code, "order of classes" in said.err) == (INVALID, True)
 

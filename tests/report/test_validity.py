@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from fatbench.record import Record
 from fatbench.record.parts import Diagnostics, Event, Finding, Masking, Selection
@@ -108,6 +109,18 @@ def test_guessing_is_found_nearly_always_and_learning_never_taken_for_it() -> No
         for classes in (2, 3, 10, 100):
             learned = 3 / (classes + 2)  # three times the odds of guessing
             assert share_found(learned, total, classes) < 0.02, (total, classes)
+
+
+def test_what_was_right_before_an_attack_will_do() -> None:
+    of = {"autoattack": score(0, 200, clean=20), "pgd-20": score(0, 360, clean=300)}
+    assert guessing(make_record(fields={"scores": of})) is None
+    del of["pgd-20"]
+    reason = guessing(make_record(fields={"scores": of}))
+    assert reason is not None
+    assert "10.0% (20 of 200)" in reason.detail
+    for clean in (4, 361):
+        with pytest.raises(ValidationError, match=f"{clean} right before the attack, 5 after it, out of 360"):
+            score(5, clean=clean)
 
 
 def test_near_chance_needs_a_clean_score_and_a_run_that_did_not_diverge() -> None:
