@@ -1,7 +1,7 @@
 """Checks: new results against those of a baseline, row by row, each within its limits or not."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -89,11 +89,9 @@ def _checks(new: Sequence[Run], baseline: Sequence[Run], limit: Threshold) -> li
         for key, row in ours.items()
         if key not in theirs
     ]
-    missing = [row for key, row in theirs.items() if key not in ours]
     if shared:
-        found += [
-            _check("FAIL", row, limit, why="the baseline has this row, the new results do not") for row in missing
-        ]
+        missing = [(key, row) for key, row in theirs.items() if key not in ours]
+        found += [_check("FAIL", row, limit, why=_why_missing(key, ours, limit.metric)) for key, row in missing]
     return found
 
 
@@ -203,17 +201,34 @@ def match_rows(new: Sequence[Run], baseline: Sequence[Run], metric: str) -> tupl
 
 def why_unmatched(key: Key, theirs: Iterable[Key], metric: str) -> str:
     """Return why a row has no counterpart in the baseline: what sets it apart from its nearest one there."""
-    differing = [_differences(key, other) for other in theirs if dict(other[1])["method"] == dict(key[1])["method"]]
-    nearest = min(differing, key=len, default={})
-    evaluation = f"evaluations.{metric}"
-    if set(nearest) == {evaluation}:
-        now, then = nearest[evaluation]
-        if None in (now, then):
-            return f"evaluated {'in the baseline' if now is None else 'now'} only"
-        return f"in the baseline on n={then}, now on n={now}"
-    if not 0 < len(nearest) <= _NAMED:
-        return "the baseline has no such row"
+    nearest = _nearest(key, theirs)
+    evaluated = _otherwise_evaluated(nearest, metric)
+    if evaluated or not 0 < len(nearest) <= _NAMED:
+        return evaluated or "the baseline has no such row"
     return f"in the baseline with another {', '.join(name.removeprefix('hyper.') for name in nearest)}"
+
+
+def _why_missing(key: Key, ours: Iterable[Key], metric: str) -> str:
+    swapped = {name: (now, then) for name, (then, now) in _nearest(key, ours).items()}
+    return _otherwise_evaluated(swapped, metric) or "the baseline has this row, the new results do not"
+
+
+def _otherwise_evaluated(differences: Mapping[str, tuple[Value, Value]], metric: str) -> str:
+    """How one side evaluated the metric, if that is all that differs (now, then); else ""."""
+    evaluation = f"evaluations.{metric}"
+    if set(differences) != {evaluation}:
+        return ""
+    now, then = differences[evaluation]
+    if None in (now, then):
+        return f"evaluated {'in the baseline' if now is None else 'now'} only"
+    return f"in the baseline on n={then}, now on n={now}"
+
+
+def _nearest(key: Key, others: Iterable[Key]) -> dict[str, tuple[Value, Value]]:
+    """What sets a row apart from its nearest one on the other side, of the same method; nothing where there is none."""
+    method = dict(key[1])["method"]
+    differing = [_differences(key, other) for other in others if dict(other[1])["method"] == method]
+    return min(differing, key=len, default={})
 
 
 def _differences(key: Key, other: Key) -> dict[str, tuple[Value, Value]]:
@@ -247,9 +262,8 @@ def _what_counts(one: Configuration, metric: str) -> Configuration:
     """What must agree for a metric to compare: the code may differ, and so may what is evaluated besides."""
     if metric == TIME:
         return {key: value for key, value in one.items() if key not in _SOURCES and not key.startswith("eval")}
-    others = (f"evaluations.{metric}", f"eval_precision.{metric}")
+    own = {f"evaluations.{metric}", f"eval_precision.{metric}", *["eval_engine"] * (metric == "autoattack")}
+    others = ("evaluations.", "eval_precision.", "eval_engine")
     return {
-        key: value
-        for key, value in one.items()
-        if key not in _SOURCES and (not key.startswith(("evaluations.", "eval_precision.")) or key in others)
+        key: value for key, value in one.items() if key not in _SOURCES and (not key.startswith(others) or key in own)
     }

@@ -171,6 +171,27 @@ def test_what_one_side_did_not_evaluate_is_said_of_that_side(new, old, limit, wh
     assert why in nothing_compared(found)
 
 
+def test_what_else_autoattack_was_made_with_does_not_matter_to_other_gates():
+    both = record(evaluations={"clean": None, "autoattack": 200}, eval_engine="fast")
+    clean = record(evaluations={"clean": None})
+    assert outcomes([both], [clean], "clean:-1pp") == outcomes([clean], [both], "clean:-1pp") == ["ok"]
+    exact = record(evaluations={"clean": None, "autoattack": 200})
+    [one] = checks([both], [exact], "autoattack:-1pp")
+    assert (one.outcome, one.why) == ("skipped", "in the baseline with another eval_engine")
+
+
+def test_a_row_that_is_there_but_was_not_evaluated_is_not_called_missing():
+    pgd = {"clean": None, "pgd-20": None}
+    old = [record(evaluations=pgd), record(**TRADES, evaluations=pgd)]
+    new = [record(evaluations=pgd), record(**TRADES, evaluations={"clean": None})]
+    found = checks(new, old, "pgd-20:-1pp")
+    assert [(one.outcome, one.why) for one in found] == [
+        ("ok", ""),
+        ("skipped", "evaluated in the baseline only"),
+        ("FAIL", "evaluated in the baseline only"),
+    ]
+
+
 def test_a_row_that_is_gone_is_no_statement_on_what_it_was_evaluated_on():
     clean = {"scores": {"clean": score(340)}}
     found = checks([record(fields=clean)], [record(fields=clean), record(**TRADES, fields=clean)], "autoattack:-1pp")
