@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from fatbench.cli.signals import HANDLED
+
 THREADS = int(os.environ.get("TEST_THREADS", "1"))
 os.environ["OMP_NUM_THREADS"] = str(THREADS)  # before torch is imported, and for processes that tests start
 
@@ -27,7 +29,7 @@ def _the_same_threads_and_a_fixed_seed() -> None:
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
     """The command line ignores them once it has said its last: in a process of its own that is the end."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in HANDLED}
     yield
     for number, known in before.items():
         signal.signal(number, known)

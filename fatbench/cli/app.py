@@ -61,7 +61,7 @@ def run_app() -> None:
     """Run the command line and exit.
 
     0 ok, 1 internal, 2 usage, 3 regression or broken contract, 4 invalid run, 5 nothing to compare, 6 resources,
-    7 inconclusive, 75 SIGTERM, 130 Ctrl-C.
+    7 inconclusive, 75 SIGTERM and other signals, 130 Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII gets "?" for "±", not a failure

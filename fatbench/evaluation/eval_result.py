@@ -49,9 +49,11 @@ class EvalResult:
     def score(self) -> Score:
         """The counts that the record keeps; survivors by part where several attacks ran."""
         several = len(self.parts) > 2
+        attacked = self.parts[:1] == ("clean",) and len(self.parts) > 1
         return Score(
             correct=int(self.standing.sum()),
             total=len(self.broken_by),
+            clean=int((self.broken_by != 1).sum()) if attacked else None,
             seconds=self.seconds,
             attack=self.attack,
             survivors=self._survivors() if several else {},

@@ -32,6 +32,7 @@ class Score(Part):
 
     correct: Count
     total: Annotated[int, Field(gt=0, le=LARGEST)]
+    clean: Count | None = None  # of an attack: images that were right before it; None where they were not counted
     seconds: Seconds = 0.0
     attack: dict[str, Fact] = Field(default_factory=dict)  # what exactly was run: version, steps, seed, batch size
     survivors: dict[str, Count] = Field(default_factory=dict)  # AutoAttack: images still right after each of its parts
@@ -42,6 +43,8 @@ class Score(Part):
     def _possible(self) -> Self:
         if self.correct > self.total:
             raise ValueError(f"{self.correct} correct out of {self.total}")
+        if self.clean is not None and not self.correct <= self.clean <= self.total:
+            raise ValueError(f"{self.clean} right before the attack, {self.correct} after it, out of {self.total}")
         if self.survivors and max(self.survivors.values()) > self.total:
             raise ValueError(f"more survivors than the {self.total} images attacked")
         return self
@@ -192,6 +195,7 @@ class DataInfo(Part):
     train: Count
     validation: Count
     test: Count
+    most_frequent: Count = 0  # test images of the class that has most; 0 where they were not counted
     shape: tuple[int, int, int]
     classes: Count
     subset: bool

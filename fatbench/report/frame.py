@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fatbench.record import Record
+from fatbench.report.validity import guessing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,10 +62,12 @@ def _effort(record: Record) -> dict[str, Any]:
 
 
 def _trust(record: Record) -> dict[str, Any]:
-    found, chosen = record.diagnostics, record.selection
+    found, chosen, reason = record.diagnostics, record.selection, guessing(record)
+    findings = {finding.code for finding in found.findings} if found else set()
+    findings |= {reason.label} if reason else set()
     return {
         "masking": found.masking.verdict if found and found.masking else None,
-        "findings": ",".join(sorted({finding.code for finding in found.findings})) if found else None,
+        "findings": ",".join(sorted(findings)) if found or findings else None,
         "selection": chosen.policy if chosen else None,
         "selection_epoch": chosen.epoch if chosen else None,
     }

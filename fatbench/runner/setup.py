@@ -192,6 +192,7 @@ def data_info(dataset: Dataset) -> DataInfo:
         train=len(dataset.x_train),
         validation=len(dataset.x_val),
         test=len(dataset.x_test),
+        most_frequent=int(dataset.y_test.bincount().max()) if len(dataset.y_test) else 0,
         shape=dataset.shape,
         classes=dataset.num_classes,
         subset=dataset.subset,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fatbench.cli import main
+from fatbench.cli.signals import HANDLED
 
 TINY = ("--epochs", "1", "--eval", "clean", "--quiet", "--calibration", "0")  # one epoch of digits: a third of a second
 
@@ -43,7 +44,7 @@ def fatbench(
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["fatbench", *map(str, arguments)])
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in HANDLED}
         with pytest.raises(SystemExit) as exit_:
             main()
         for number, known in before.items():  # ignored from here on, in a process of its own

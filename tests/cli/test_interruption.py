@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the batch is finished, the state kept, one line says how to resume, and that works."""
+"""Ctrl-C, SIGTERM and the like: the batch is finished, the state kept, one line says how to resume, and that works."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,22 @@ from typing import Any
 import pytest
 
 from fatbench.cli.resume_hint import report_interrupted
-from fatbench.cli.signals import cancel_on_signals
+from fatbench.cli.signals import HANDLED, cancel_on_signals
 from fatbench.config.request import RunOptions
 from fatbench.evaluation.evaluator import Evaluator
 from fatbench.record import Record, load, save
 from fatbench.record.paths import CHECKPOINT
 from fatbench.runner.checkpoint import read_checkpoint
+from fatbench.runner.record_writer import RecordWriter
 from fatbench.training.loop import Training
+from tests import processes
 from tests.cli.conftest import TINY, Said
 
 Fatbench = Callable[..., Said]
 FEW = ("--limit-train", "288", "--batch-size", "32")  # nine batches an epoch
 RUN = ("run", "-m", "fgsm-rs", "--epochs", "2", "--eval", "clean", "--quiet", "--calibration", "0", *FEW)
-BOTH = [(signal.SIGINT, 130), (signal.SIGTERM, 75)]
+SOME = [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+ALL = [(number, 130 if number == signal.SIGINT else 75) for number in HANDLED]
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +64,7 @@ def scores(record: Record) -> dict[str, int]:
     return {name: score.correct for name, score in record.scores.items()}
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize(("number", "code"), ALL)
 def test_a_signal_finishes_the_batch_keeps_the_state_and_resume_goes_on(
     fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
@@ -82,17 +86,83 @@ def test_a_signal_finishes_the_batch_keeps_the_state_and_resume_goes_on(
     assert scores(load(path)) == scores(resumed)
 
 
-def test_a_second_signal_ends_the_run_at_once_and_leaves_the_last_state(
-    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("numbers", "code", "steps"),
+    [
+        ((signal.SIGINT, signal.SIGINT), 130, 9),  # the state is that of the first epoch's end
+        ((signal.SIGUSR1, signal.SIGTERM), 75, 9),
+        ((signal.SIGUSR1, signal.SIGUSR1, signal.SIGXCPU), 75, 13),  # a scheduler warns a step and its script
+        ((signal.SIGHUP, signal.SIGHUP), 75, 13),  # kernel and shell
+        ((signal.SIGTERM, signal.SIGHUP), 75, 13),  # systemd
+        ((signal.SIGINT, signal.SIGUSR2), 130, 13),
+    ],
+)
+def test_a_second_ctrl_c_or_sigterm_ends_the_run_at_once_and_other_signals_may_come_twice(
+    fatbench: Fatbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: tuple[int, ...],
+    code: int,
+    steps: int,
 ) -> None:
-    signal_at(monkeypatch, 13, signal.SIGINT, signal.SIGINT)
+    signal_at(monkeypatch, 13, *numbers)
     said = fatbench(*RUN)
     path, record = the_record(tmp_path)
-    assert (said.code, record.status) == (130, "interrupted")
-    assert read_checkpoint(path.parent / record.id / CHECKPOINT).steps == 9  # of the first epoch's end
+    assert (said.code, record.status) == (code, "interrupted")
+    assert read_checkpoint(path.parent / record.id / CHECKPOINT).steps == steps
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
+def test_what_nohup_starts_goes_on_when_the_terminal_closes(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal_at(monkeypatch, 13, signal.SIGHUP)
+    assert (fatbench(*RUN).code, the_record(tmp_path)[1].status) == (0, "finished")
+
+
+def _on_terminal(terminal: str, *arguments: object) -> None:
+    for stream in (1, 2):
+        os.dup2(os.open(terminal, os.O_WRONLY | os.O_NOCTTY), stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # those there are were of a file
+    processes.fatbench(*arguments)
+
+
+def test_a_terminal_that_closes_ends_a_run_as_sigterm_does(tmp_path: Path) -> None:
+    screen, terminal = os.openpty()
+    arguments = ("run", "-m", "standard", "--time-budget", "10h", "-q", "--calibration", "0")
+    log = tmp_path / "log"
+    process = processes.fork(_on_terminal, os.ttyname(terminal), *arguments, cwd=tmp_path, log=log)
+    while process.is_alive() and not any((tmp_path / "results").glob("*/state.safetensors")):
+        time.sleep(0.05)
+    os.close(terminal)
+    os.close(screen)
+    os.kill(process.pid or 0, signal.SIGHUP)
+    assert processes.end(process, log).code == 75
+    path, record = the_record(tmp_path)
+    assert record.status == "interrupted"
+    assert read_checkpoint(path.parent / record.id / CHECKPOINT).steps == record.steps > 0
+
+
+def test_an_evaluation_of_weights_that_is_warned_twice_says_how_to_resume(
+    fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fatbench(*RUN)
+    (weights,) = tmp_path.glob("results/*/model.safetensors")
+    close = RecordWriter.close
+
+    def warned(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        close(*arguments)
+
+    monkeypatch.setattr(Evaluator, "evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr(RecordWriter, "close", warned)
+    said = fatbench("eval", weights, "--eval", "clean", "-q", "-o", "scored")
+    assert said.code == 75
+    assert said.complaint.endswith("; the same command resumes the evaluation")
+    assert [load(path).status for path in Path("scored").glob("*.json")] == ["interrupted"]
+
+
+@pytest.mark.parametrize(("number", "code"), SOME)
 def test_in_an_evaluation_a_signal_ends_the_run_at_once(
     fatbench: Fatbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
@@ -325,7 +395,7 @@ def test_a_signal_between_two_runs_ends_the_session_with_its_list(
 # Signals
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
+@pytest.mark.parametrize(("number", "code"), SOME)
 @pytest.mark.parametrize("module", ["typer", "torch"])
 def test_a_signal_while_packages_are_imported_is_one_line(tmp_path: Path, number: int, code: int, module: str) -> None:
     """The package is exchanged for what sends the signal as soon as it is asked for anything."""

@@ -243,7 +243,7 @@ import atexit, os, signal, sys, time
 signal.signal(2, signal.default_int_handler)
 
 def late():
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         os.kill(os.getpid(), number)
         time.sleep(0.01)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,21 @@ def test_a_mistake_is_one_line(fatbench: Fatbench, flags: tuple[str, ...], messa
     assert (said.code, said.out) == (USAGE, "")
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+def test_a_run_that_learned_nothing_is_near_chance(fatbench: Fatbench) -> None:
+    said = fatbench(*RUN, "--lr", "1000", "--strict")
+    assert said.code == INVALID
+    assert said.complaint.startswith("fgsm-rs seed 0: near chance: clean accuracy is ")
+    assert "scores" in said.out
+    assert "near chance" in fatbench("compare", "results").out
+    (record,) = json.loads(fatbench(*RUN, "--lr", "1000", "--json").out)
+    assert record["data"]["most_frequent"] == 51
+    said = fatbench(*RUN, "--lr", "1000", "--eval", "pgd-2", "--strict")
+    assert said.err.startswith("fatbench: fgsm-rs seed 0: near chance: clean accuracy is ")
+    weights = Path("results", record["artefacts"]["weights"])
+    said = fatbench("eval", weights, "--eval", "clean", "--strict", "-q")
+    assert (said.code, "order of classes" in said.err) == (INVALID, True)
 
 
 def test_strict_exits_with_4_where_there_is_doubt_and_the_result_is_kept(

@@ -191,7 +191,7 @@ def test_by_what_nothing_was_selected_does_not_matter():
 def test_fast_evaluations_are_told_from_exact_ones():
     attack = {"version": "standard, fast", "engine": "fast"}
     fast = record(
-        eval_engine="fast", fields={"scores": {"clean": score(9), "autoattack": score(9, 200, attack=attack)}}
+        eval_engine="fast", fields={"scores": {"clean": score(90), "autoattack": score(9, 200, attack=attack)}}
     )
     mixed = only([record(), fast])
     cells = [" ".join(cell) for cell in columns(mixed)[-1].cells]

@@ -4,6 +4,8 @@ import pytest
 from rich.console import Console
 
 from fatbench.record.parts import EngineInfo, TargetInfo
+from fatbench.report.comparison import compare
+from fatbench.report.render.notes import footnotes
 from fatbench.report.render.panel import panel
 from fatbench.report.render.panel_lines import sparkline
 
@@ -59,6 +61,16 @@ def test_a_noisy_run_says_so_and_why(noisy, events, why):
     text = printed(panel(record(fields=measured(noisy, events=events))), width=200)
     assert f"noisy     do not rely on the speed of this run: {why}" in text
     assert "spread 31.0%" in text
+    assert "accuracy: the budget" not in text
+
+
+def test_under_a_time_budget_noise_is_said_to_change_accuracy_too():
+    seconds = {"epochs": None, "train_seconds": 60.0}
+    remark, footnote = "nor on its accuracy: the budget is time", "speed, nor on accuracy: within a time budget"
+    for noisy in (True, False, None):
+        one = record(**seconds, fields=measured(noisy))
+        assert (remark in printed(panel(one))) is bool(noisy)
+        assert (footnote in " ".join(footnotes(compare([one])[0]))) is bool(noisy)
 
 
 def test_the_fast_engine_says_what_is_on_what_is_not_and_what_it_cost():

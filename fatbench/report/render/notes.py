@@ -25,7 +25,10 @@ def footnotes(group: Group) -> list[str]:
     shown = base is not None and group.setting.epochs is not None
     relative = f"x faster: than {base.label}{f' on {base.model}' if several else ''}" if base and shown else ""
     noisy = any(NOISY in row.events and row.train_seconds for row in group.rows)
-    finding = f"{NOISY_MARK} noisy: uneven in pace, or throttled; do not rely on this speed" if noisy else ""
+    timed = group.setting.budget_seconds is not None
+    accuracy = ", nor on accuracy: within a time budget a disturbed run takes fewer steps" * timed
+    pace = f"{NOISY_MARK} noisy: uneven in pace, or throttled; do not rely on this speed{accuracy}"
+    finding = pace if noisy else ""
     strongest = evaluation_title(next(reversed(group.evaluations), ""))
     beaten = "distinguishable from all other rows evaluated on it, on the same test images (p < 0.05)"
     best = f"{BEST_MARK} best on {strongest}: {beaten}"

@@ -13,6 +13,7 @@ from fatbench.record.parts import Score
 from fatbench.report.formats import duration, evaluation_title, interval, percent, plain
 from fatbench.report.render.panel_lines import Line, asked, sparkline, spent
 from fatbench.report.run import Run, in_words
+from fatbench.report.validity import guessing
 from fatbench.statistics import wilson
 
 _COLOURS = {
@@ -79,6 +80,9 @@ def _remarks(record: Record) -> Iterator[Line]:
     if record.error:
         yield "error", plain(record.error, 400)
     yield from _selection(record)
+    reason = guessing(record)
+    if reason:
+        yield "scores", reason.detail
     yield from _diagnostics(record)
     for event in record.events[:_SHOWN]:
         detail = f": {event.detail}" if event.detail else ""
@@ -109,8 +113,9 @@ def _diagnostics(record: Record) -> Iterator[Line]:
     if len(found.findings) > _SHOWN:
         yield "", f"and {len(found.findings) - _SHOWN} more findings"
     if found.masking is not None:
+        unmasked = "nothing to tell of a network that guesses" if guessing(record) else "no sign of masked gradients"
         suspect = found.masking.verdict == "suspect"
-        yield "masking", "SUSPECT: robust perhaps only to gradients" if suspect else "no sign of masked gradients"
+        yield "masking", "SUSPECT: robust perhaps only to gradients" if suspect else unmasked
         for reason in found.masking.reasons[:_SHOWN]:
             yield "", plain(reason, 400)
 

@@ -123,6 +123,8 @@ def _pace(record: Record) -> Iterator[Line]:
             throttled = any(event.kind == "throttled" for event in record.events)
             why = "the device was throttled" if throttled else "its pace was uneven, as beside other work"
             yield "noisy", f"do not rely on the speed of this run: {why}"
+            if record.budget.train_seconds is not None:
+                yield "", "nor on its accuracy: the budget is time, and a disturbed run takes fewer steps in it"
     if compute:
         peak, mfu, share = compute.peak_flops_per_second, compute.mfu, ""
         if peak is not None and mfu is not None:
