@@ -42,7 +42,13 @@ def describe(name: str) -> str:
 
 
 def load(
-    dataset: str, *, seed: int, data_dir: Path | None, download: bool = False, limit_train: int | None = None
+    dataset: str,
+    *,
+    seed: int,
+    data_dir: Path | None,
+    download: bool = False,
+    limit_train: int | None = None,
+    test_only: bool = False,
 ) -> Dataset:
     """Return the dataset on the CPU, split into training, validation and test images.
 
@@ -52,6 +58,7 @@ def load(
         data_dir: where registered datasets lie; ~/.cache/fatbench if None.
         download: fetch a registered dataset that is not there.
         limit_train: keep this many training images, stratified.
+        test_only: whether a file or folder of one's own without training images will do.
 
     Raises:
         UsageError: no such dataset, or its content cannot be used; one line names the file and what is wrong.
@@ -60,7 +67,11 @@ def load(
     from fatbench.data.split import split
 
     try:
-        arrays = _read_registered(dataset, data_dir, download) if dataset in _DESCRIPTIONS else _read_path(dataset)
+        if dataset in _DESCRIPTIONS:
+            arrays = _read_registered(dataset, data_dir, download)
+        else:
+            arrays = _read_path(dataset, test_only=test_only)
+            _check_distinct(arrays, dataset)
         return split(arrays, short_name(dataset), seed=seed, limit_train=limit_train)
     except MemoryError:
         raise ResourceError(f"{dataset} does not fit into this machine's memory: make a smaller copy of it") from None
@@ -84,16 +95,23 @@ def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays
     return read_torchvision(name, root, download)
 
 
-def _read_path(dataset: str) -> Arrays:
+def _check_distinct(arrays: Arrays, dataset: str) -> None:
+    """Refuse images of which each equals the first, or a blank background that lost its picture."""
+    side, x = ("training", arrays.x_train) if len(arrays.x_train) else ("test", arrays.x_test)
+    if len(x) > 1 and all((one == x[0]).all() for one in x[1:]):  # ends at the first that differs
+        raise UsageError(f"{dataset}: all {len(x)} {side} images are equal, so there is nothing to tell them apart by")
+
+
+def _read_path(dataset: str, *, test_only: bool) -> Arrays:
     path = Path(dataset).expanduser()
     if is_directory(path):
         from fatbench.data.folder import read_folder
 
-        return read_folder(path)
+        return read_folder(path, test_only=test_only)
     if dataset.endswith(".npz"):
         from fatbench.data.arrays import read_npz
 
-        return read_npz(path)
+        return read_npz(path, test_only=test_only)
     if "/" in dataset or os.sep in dataset:
         found = "is neither an .npz file nor a folder" if path_exists(path) else "does not exist"
         raise UsageError(f"{dataset} {found}: a dataset is one of {', '.join(names())}, or {_OWN}")

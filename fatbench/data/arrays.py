@@ -1,7 +1,7 @@
 """The form that every source of images is brought to, and the one place where untrusted arrays are checked."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fatbench.io.npz import read_arrays
 
 LARGEST = 64 * 2**30  # bytes: no dataset of small images is larger, and a zip bomb is
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NAMES = "class_names"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,14 @@ class Arrays:
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int64]
     validation: int | None = None  # training images to hold out, where the set has a rule of its own
+    classes: tuple[str, ...] = ()  # their names, by label, where they have any
+    notes: tuple[str, ...] = ()  # what a reader of a result should know about the data
+
+    @property
+    def num_classes(self) -> int:
+        """K: of the names or else of the labels."""
+        labels = self.y_train if len(self.y_train) else self.y_test
+        return len(self.classes) or int(labels.max()) + 1
 
     @property
     def sha256(self) -> str:
@@ -40,16 +49,20 @@ def check(raw: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     Raises:
         UsageError: anything wrong with them, naming the array.
     """
-    x_train, x_test = _images(raw["x_train"], f"{where}: x_train"), _images(raw["x_test"], f"{where}: x_test")
+    x_train, y_train = _side(raw, "train", where)
+    x_test, y_test = _side(raw, "test", where)
     if x_train.shape[1:] != x_test.shape[1:]:
         shapes = (_dimensions(x_train.shape[1:]), _dimensions(x_test.shape[1:]))
         raise UsageError(f"{where}: x_train holds images of {shapes[0]}, but x_test of {shapes[1]}")
-    y_train, y_test = _labels(raw["y_train"], f"{where}: y_train"), _labels(raw["y_test"], f"{where}: y_test")
-    for side, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if len(x) != len(y):
-            raise UsageError(f"{where}: x_{side} has {len(x)} images, but y_{side} has {len(y)} labels")
     _check_classes(y_train, y_test, where)
     return Arrays(x_train, y_train, x_test, y_test)
+
+
+def _side(raw: Mapping[str, NDArray[Any]], side: str, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    x, y = _images(raw[f"x_{side}"], f"{where}: x_{side}"), _labels(raw[f"y_{side}"], f"{where}: y_{side}")
+    if len(x) != len(y):
+        raise UsageError(f"{where}: x_{side} has {len(x)} images, but y_{side} has {len(y)} labels")
+    return x, y
 
 
 def check_size(count: int, shape: tuple[int, ...], where: str) -> None:
@@ -119,18 +132,37 @@ def _dimensions(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def read_npz(path: Path) -> Arrays:
+def read_npz(path: Path, *, test_only: bool = False) -> Arrays:
     """Return x_train, y_train, x_test and y_test of the file, checked and in the one layout.
+
+    With `test_only`, a file without training images will do. Text in "class_names" (K,) names the classes.
 
     Raises:
         UsageError: anything wrong with the file, naming the array at fault.
     """
 
     def wanted(there: Collection[str]) -> Collection[str]:
-        missing = next((key for key in KEYS if key not in there), None)
+        needed = KEYS[2:] if test_only and not set(KEYS[:2]) & set(there) else KEYS
+        missing = next((key for key in needed if key not in there), None)
         if missing is not None:
             has = ", ".join(sorted(there)[:8]) or "nothing"
-            raise UsageError(f"{path} has no {missing}: it needs {', '.join(KEYS)}, and has {has:.200}")
-        return KEYS
+            raise UsageError(f"{path} has no {missing}: it needs {', '.join(needed)}, and has {has:.200}")
+        return [*needed, *{_NAMES} & set(there)]
 
-    return check(read_arrays(path, wanted, LARGEST), where=str(path))
+    raw = read_arrays(path, wanted, LARGEST)
+    if "x_train" in raw:
+        found = check(raw, str(path))
+    else:
+        x, y = _side(raw, "test", str(path))
+        found = Arrays(x[:0], y[:0], x, y)
+    return replace(found, classes=_names(raw[_NAMES], found, f"{path}: {_NAMES}")) if _NAMES in raw else found
+
+
+def _names(names: NDArray[Any], arrays: Arrays, what: str) -> tuple[str, ...]:
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UsageError(f"{what} is {names.dtype} of shape {names.shape}, expected text, a name for each class")
+    if len(arrays.y_train) and len(names) != arrays.num_classes:
+        raise UsageError(f"{what} has {len(names)} names, but there are {arrays.num_classes} classes")
+    if len(names) < arrays.num_classes:
+        raise UsageError(f"{what} has {len(names)} names, but y_test has labels up to {arrays.num_classes - 1}")
+    return tuple(map(str, names.tolist()))

@@ -28,6 +28,8 @@ class Dataset:
     num_classes: int
     subset: bool  # whether training images were left out on request
     sha256: str  # of the whole set, before validation images were held out or any left out: seeds and subsets share it
+    classes: tuple[str, ...] = ()  # their names, by label, where they have any
+    notes: tuple[str, ...] = ()  # what a reader of a result should know about the images
 
     @property
     def shape(self) -> tuple[int, int, int]:

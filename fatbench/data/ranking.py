@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 def digests(x: NDArray[np.uint8]) -> list[bytes]:
     """Return the sha256 of each image's pixels, x being (N, C, H, W)."""
-    return [hashlib.sha256(row.data).digest() for row in np.ascontiguousarray(x).reshape(len(x), -1)]
+    return [
+        hashlib.sha256(row.data).digest()
+        for row in np.ascontiguousarray(x).reshape(len(x), np.prod(x.shape[1:], dtype=int))
+    ]
 
 
 def hash_priority(x: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ from fatbench.errors import UsageError
 _VALIDATION = 1_000  # images; enough to see catastrophic overfitting, few enough to probe often
 _SMALL = 20_000  # training images below which that would be too many: 5% then
 _SMALL_PART = 20
+_NAMED = 8  # classes in a message
 
 
 def split(arrays: Arrays, name: str, *, seed: int, limit_train: int | None = None) -> Dataset:
@@ -40,16 +41,27 @@ def split(arrays: Arrays, name: str, *, seed: int, limit_train: int | None = Non
         # A copy: grey images pass for any memory format, but other strides would make maps that `view` refuses.
         x_test=torch.from_numpy(arrays.x_test).clone(memory_format=torch.contiguous_format),
         y_test=torch.from_numpy(arrays.y_test),
-        num_classes=int(labels.max()) + 1,
+        num_classes=arrays.num_classes,
         subset=limit_train is not None,
         sha256=arrays.sha256,
+        classes=arrays.classes,
+        notes=(*arrays.notes, *_untested(arrays)),
     )
+
+
+def _untested(arrays: Arrays) -> list[str]:
+    """Which classes have no test image, in one line."""
+    there = set(np.unique(arrays.y_test).tolist())
+    missing = [label for label in range(arrays.num_classes) if label not in there]
+    names = [arrays.classes[label] if arrays.classes else str(label) for label in missing]
+    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return [f"no test images of {len(missing)} of {arrays.num_classes} classes: {listed}"] if missing else []
 
 
 def _validation_size(arrays: Arrays) -> int:
     total = len(arrays.y_train)
     usual = _VALIDATION if total >= _SMALL else max(1, total // _SMALL_PART)
-    return arrays.validation or usual
+    return (arrays.validation or usual) if total else 0
 
 
 def _rows(arrays: Arrays, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:

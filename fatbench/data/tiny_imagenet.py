@@ -37,15 +37,15 @@ def read_tiny_imagenet(root: Path) -> Arrays:
 
 def _read(folder: Path) -> Arrays:
     classes = sorted(set(_text(folder / "wnids.txt").split()))
-    train_files = [list_images(folder / "train" / wnid / "images") for wnid in classes]
+    train_files = [list_images(folder / "train" / wnid / "images").images for wnid in classes]
     annotations = _text(folder / "val" / "val_annotations.txt").splitlines()
     pairs = sorted(tuple(line.split("\t")[:2]) for line in annotations if line.strip())
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     test_files = [folder / "val" / "images" / name for name, _ in pairs]
     raw: dict[str, NDArray[Any]] = {
-        "x_train": decode([path for files in train_files for path in files], _SIZE, "RGB", where=str(folder)),
+        "x_train": decode([path for files in train_files for path in files], _SIZE, "RGB", where=str(folder))[0],
         "y_train": np.repeat(np.arange(len(classes)), [len(files) for files in train_files]),
-        "x_test": decode(test_files, _SIZE, "RGB", where=str(folder)),
+        "x_test": decode(test_files, _SIZE, "RGB", where=str(folder))[0],
         "y_test": np.array([label_of[wnid] for _, wnid in pairs], dtype=np.int64),
     }
     return check(raw, where=str(folder))

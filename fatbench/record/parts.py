@@ -198,8 +198,10 @@ class DataInfo(Part):
     most_frequent: Count = 0  # test images of the class that has most; 0 where they were not counted
     shape: tuple[int, int, int]
     classes: Count
+    class_names: list[str] = Field(default_factory=list)  # by label, where they have any
     subset: bool
     sha256: str
+    notes: list[str] = Field(default_factory=list)  # what was left out or changed on the way in
 
 
 class Environment(Part):

@@ -47,7 +47,7 @@ def run(
     observer.stage("setting up")
     with threads(spec.threads), training_memory_explained(spec):
         context = set_up(spec, options.data_dir, options.download)
-    for note in context.model.notes:
+    for note in [*context.dataset.notes, *context.model.notes]:
         observer.warning(note)
     if options.resume:
         restore_record(options.output, spec.id, observer)

@@ -39,7 +39,7 @@ def evaluate(spec: RunSpec, checkpoint: Path, options: RunOptions, *, observer: 
     observer.stage("setting up")
     with threads(spec.threads), evaluation_memory_explained(spec):
         context, findings = _set_up(spec, checkpoint, options.data_dir, options.download)
-    for note in [*context.model.notes, *(finding.detail for finding in findings)]:
+    for note in [*context.dataset.notes, *context.model.notes, *(finding.detail for finding in findings)]:
         observer.warning(note)
     method = MethodInfo(name=EXTERNAL, hyper={}, sha256=spec.checkpoint or "", source="")
     with (
@@ -69,7 +69,7 @@ def _set_up(
     clock = Clock(device)
     with clock.phase("setup"):
         weights = _read(spec, checkpoint)
-        dataset = data.load(spec.dataset, seed=spec.seed, data_dir=data_dir, download=download)
+        dataset = data.load(spec.dataset, seed=spec.seed, data_dir=data_dir, download=download, test_only=True)
         mean, std = _normalisation(spec, dataset.shape[0])
         seed_everything(spec.seed)  # for what a model of the user's own may draw and not keep among its weights
         model = models.build(

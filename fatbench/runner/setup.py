@@ -195,6 +195,8 @@ def data_info(dataset: Dataset) -> DataInfo:
         most_frequent=int(dataset.y_test.bincount().max()) if len(dataset.y_test) else 0,
         shape=dataset.shape,
         classes=dataset.num_classes,
+        class_names=list(dataset.classes),
+        notes=list(dataset.notes),
         subset=dataset.subset,
         sha256=dataset.sha256,
     )

@@ -71,8 +71,26 @@ def test_other_arrays_are_ignored_even_if_they_hold_objects(save):
     assert load(save(extra=np.array([{}], dtype=object))).num_classes == 3
 
 
-def test_a_test_set_may_lack_a_class(save):
-    assert load(save(y_test=np.zeros(30, dtype=int))).num_classes == 3
+def test_a_test_set_may_lack_a_class_and_that_is_said(save):
+    got = load(save(y_test=np.zeros(30, dtype=int), class_names=np.array(["ä", "b", "猫"])))
+    assert (got.num_classes, got.classes) == (3, ("ä", "b", "猫"))
+    assert got.notes == ("no test images of 2 of 3 classes: b, 猫",)
+    assert load(save(y_test=np.zeros(30, dtype=int))).notes == ("no test images of 2 of 3 classes: 1, 2",)
+
+
+def test_without_training_images_there_is_a_test_set(save, failure):
+    path = save(x_train=None, y_train=None)
+    got = data.load(path, seed=0, data_dir=None, test_only=True)
+    assert (len(got.x_train), len(got.x_val), len(got.x_test), got.num_classes) == (0, 0, 30, 3)
+    assert failure(path, UsageError).startswith(f"{path} has no x_train: it needs x_train, y_train, x_test, y_test")
+    half = save(x_train=None)
+    with pytest.raises(UsageError, match="has no x_train"):  # labels of images that are not there: what was meant?
+        data.load(half, seed=0, data_dir=None, test_only=True)
+
+
+def test_images_that_are_all_alike_are_refused(save, failure):
+    line = "own.npz: all 60 training images are equal, so there is nothing to tell them apart by"
+    assert failure(save(x_train=np.full((60, 3, 6, 5), 7, np.uint8)), UsageError) == line
 
 
 x60, x30 = np.zeros((60, 3, 6, 5), np.uint8), np.zeros((30, 3, 6, 5), np.uint8)
@@ -114,6 +132,9 @@ ARGMAX = "expected (N,); one-hot rows become labels by argmax(1)"
          "own.npz: y_train has 3 classes numbered up to 2305843009213693952, and no 1: number them 0..2"),
         ({"y_train": y60 * 0}, "own.npz: y_train has 1 class, expected at least 2"),
         ({"y_train": np.append(y60[:59], 3)}, "own.npz: class 3 has 1 training image, expected at least 2"),
+        ({"class_names": np.array(["a", "b"])}, "own.npz: class_names has 2 names, but there are 3 classes"),
+        ({"class_names": np.arange(3)},
+         "own.npz: class_names is int64 of shape (3,), expected text, a name for each class"),
         ({"y_test": y30 + 1}, "own.npz: y_test has the label 3, but y_train has only 0..2"),
         ({"y_train": np.array([0, 1, None] * 20)},
          "own.npz: y_train holds Python objects, expected plain numbers or text"),

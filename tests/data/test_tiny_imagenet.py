@@ -67,7 +67,9 @@ def test_incomplete(tiny, tmp_path, failure):
     image = tiny / "val" / "images" / "val_3.JPEG"
     assert line() == damaged(tmp_path, f"cannot read {image}: No such file or directory")
     Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(image)
-    assert line() == damaged(tmp_path, f"{image} is 64x32 pixels, but the others are 64x64")
+    assert line() == damaged(
+        tmp_path, f"{image} is 64x32 pixels, but most others are 64x64: crop or scale all images to one size first"
+    )
     (tiny / "elsewhere").rename(image)
 
     annotations = tiny / "val" / "val_annotations.txt"

@@ -9,7 +9,8 @@ from fatbench.report.formats import duration, plain, quantity
 Line = tuple[str, str]
 _OWN_LINE = {"epochs", "train_seconds", "milestones", "peak", "target", "limit_train", "engine", "without", "select"}
 _WORDS = {"label_smoothing": "the true class keeps", "swa": "swa from"}  # where the option's name is not enough
-_SHOWN = 4  # notes on the model
+_SHOWN = 4  # notes on the data, and on the model
+_CLASSES = 12  # names on a line
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -19,8 +20,10 @@ def asked(record: Record) -> Iterator[Line]:
     hyper = " ".join(f"{name}={value}" for name, value in (train.hyper if train else {}).items())
     yield "method", f"{short_name(spec.method)}  {plain(hyper, 400)}".rstrip()
     counts = f"  {data.train:,} train, {data.validation:,} validation, {data.test:,} test images" if data else ""
-    kinds = f", {data.classes} classes" if data else ""
+    kinds = f", {data.classes} classes{_names(data.class_names)}" if data else ""
     yield "data", f"{short_name(spec.dataset)}{counts}{kinds}"
+    for note in data.notes[:_SHOWN] if data else ():
+        yield "", plain(note, 400)
     if (train and train.limit_train) or (data and data.subset):
         yield "", "SUBSET of the training images: no result to cite"
     size = f"  {record.parameters:,} parameters" if record.parameters else ""
@@ -31,6 +34,12 @@ def asked(record: Record) -> Iterator[Line]:
     yield from _recipe(record, train) if train else _checkpoint(record)
     if spec.eval.engine == "fast" and "autoattack" in spec.eval.evaluations:
         yield "evaluation", "AutoAttack by the fast engine"
+
+
+def _names(classes: Sequence[str]) -> str:
+    """The classes' names in their order, as far as they fit on a line or two."""
+    named = [plain(name, 40) for name in classes[:_CLASSES]]
+    return f": {', '.join(named)}{', ...' if len(classes) > _CLASSES else ''}" if named else ""
 
 
 def _checkpoint(record: Record) -> Iterator[Line]:
