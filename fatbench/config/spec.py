@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import reprlib
+import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -40,6 +41,7 @@ Share = Annotated[str, BeforeValidator(parsing.parse_fraction)]
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 _Start = Annotated[float, Field(ge=0, lt=1)]
 _Positive = Annotated[float, Field(gt=0)]
+_LONGEST_NAME = 48  # bytes of a file's name that one of its parts may take
 _Count = Annotated[int, Field(gt=0)]
 _Epochs = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -319,10 +321,18 @@ def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def short_name(name: str) -> str:
-    """Return what a method, model or dataset is called in a table: a path's stem, safe in a file name."""
+    """Return what a method, model or dataset is called in tables: a path's stem, safe in a file name, in any script."""
     last = PurePath(name).name.replace(".py:", "-").removesuffix(".npz")
     last = last.removesuffix(".py").replace("_", "-") if last.endswith(".py") else last  # a method's file
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", last)[:48].strip("-.") or "unnamed"
+    composed = unicodedata.normalize("NFC", last)  # file systems differ in how they write an accent
+    safe = re.sub("\0+", "-", "".join(letter if _is_safe(letter) else "\0" for letter in composed))
+    cut = safe.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return cut.strip("-.") or "unnamed"
+
+
+def _is_safe(letter: str) -> bool:
+    """Letters with their marks, digits, symbols such as emoji: no separator, blank or invisible character."""
+    return letter in "_.-" or unicodedata.category(letter)[0] in "LMN" or unicodedata.category(letter) == "So"
 
 
 class SettingError(UsageError):

@@ -81,11 +81,11 @@ def load(
 
 
 def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays:
-    root = data_dir or Path.home() / ".cache" / "fatbench"
     if name == "digits":
         from fatbench.data.digits import read_digits
 
         return read_digits()
+    root = data_dir or _default_folder()
     if name == "tiny-imagenet":
         from fatbench.data.tiny_imagenet import read_tiny_imagenet
 
@@ -93,6 +93,15 @@ def _read_registered(name: str, data_dir: Path | None, download: bool) -> Arrays
     from fatbench.data.torchvision_sets import read_torchvision
 
     return read_torchvision(name, root, download)
+
+
+def _default_folder() -> Path:
+    try:
+        return Path.home() / ".cache" / "fatbench"
+    except RuntimeError:  # no HOME, and a user that the system does not know, as in containers
+        raise ResourceError(
+            "there is no home directory with datasets: name one with --data-dir or FATBENCH_DATA"
+        ) from None
 
 
 def _check_distinct(arrays: Arrays, dataset: str) -> None:
@@ -103,7 +112,10 @@ def _check_distinct(arrays: Arrays, dataset: str) -> None:
 
 
 def _read_path(dataset: str, *, test_only: bool) -> Arrays:
-    path = Path(dataset).expanduser()
+    try:
+        path = Path(dataset).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{dataset}: there is no such home directory; give the whole path") from None
     if is_directory(path):
         from fatbench.data.folder import read_folder
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +118,7 @@ def _convert(image: Image.Image, mode: Mode) -> tuple[Image.Image, list[str]]:
         upright, done = ImageOps.exif_transpose(image), [TURNED]
     if "A" in upright.getbands() or "transparency" in upright.info:
         layer = upright.convert("RGBA")
-        if layer.getextrema()[3] != (255, 255):
+        if layer.getchannel("A").getextrema() != (255, 255):
             white = Image.new("RGBA", layer.size, "white")
             upright, done = Image.alpha_composite(white, layer).convert("RGB"), [*done, TRANSPARENT]
     return upright.convert(mode), done
@@ -140,11 +140,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_deep(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel, of which Pillow gives 8: its decoder's arguments tell."""
-    tiles: list[Any] = getattr(image, "tile", [])
-    for tile in tiles:
-        codec, arguments = tile[0], tile[3]
-        deep_ppm = codec.startswith("ppm") and isinstance(arguments, tuple) and arguments[-1] > 255
-        if ";16" in str(arguments) or deep_ppm:
+    for codec, _, _, arguments in getattr(image, "tile", []):
+        largest = arguments[-1] if codec.startswith("ppm") else 255
+        if ";16" in str(arguments) or largest > 255:
             return True
     return False
 

@@ -31,7 +31,7 @@ class Record(parts.Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
     protocol: parts.Count = PROTOCOL
-    id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
+    id: str = Field(pattern=r"^[\w\p{N}\p{So}][\w\p{N}\p{So}.-]*$", max_length=255)
     status: Status
     created: str  # UTC, ISO 8601
     spec: RunSpec

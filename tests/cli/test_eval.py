@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +204,21 @@ def test_a_model_that_breaks_the_contract_is_scored_with_a_finding_that_strict_h
     assert code in [finding.code for finding in diagnostics.findings]
     assert f"fatbench: {code}: " in strict.err
     assert line in strict.err
+
+
+def test_weights_are_scored_on_test_images_alone(
+    fatbench: Fatbench, outside: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, arrays = outside()
+    options = ("--model", "net.py:make", "--eps", "8/255", "--eval", "clean", "--json")
+    whole = json.loads(fatbench("eval", "weights.pt", "--dataset", "data.npz", *options).out)
+    np.savez(tmp_path / "test.npz", x_test=arrays["x_test"], y_test=arrays["y_test"])
+    alone = json.loads(fatbench("eval", "weights.pt", "--dataset", "test.npz", *options).out)
+    assert [one["scores"]["clean"]["correct"] for one in alone] == [one["scores"]["clean"]["correct"] for one in whole]
+    assert alone[0]["data"]["train"] == 0
+    said = fatbench("run", "--dataset", "test.npz", "--model", "net.py:make")
+    assert said.code == 2
+    assert "test.npz has no x_train" in said.complaint
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
 """What a run is asked for: its eps, budget, evaluations and name."""
 
 import math
-import re
 import time
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fatbench.config.parsing import PGD, parse_eps, parse_evaluation, parse_seconds
 from fatbench.config.spec import FIELDS, build_spec, short_name
 from fatbench.errors import UsageError
+from fatbench.record import Record
 from tests.report.records import SPEC, spec
 
 
@@ -259,6 +260,17 @@ def test_the_budget_reads_as_people_write_it(budget, text):
         ("/", "unnamed"),
         ("\x1b[31m", "31m"),
         ("x" * 300, "x" * 48),
+        ("a - b.npz", "a---b"),  # as ever: ids of results must not change
+        ("数据.npz", "数据"),
+        ("мои данные", "мои-данные"),
+        ("cafe\N{COMBINING ACUTE ACCENT}.npz", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"),  # as macOS writes it
+        ("हिन्दी", "हिन्दी"),
+        ("بيانات", "بيانات"),
+        ("😀set.npz", "😀set"),
+        ("a\N{RIGHT-TO-LEFT OVERRIDE}b", "a-b"),
+        ("a\N{ZERO WIDTH SPACE}b", "a-b"),
+        ("a\udcffb", "a-b"),  # a byte that is no text
+        ("數" * 30, "數" * 16),  # 48 bytes: names of files are counted in them
     ],
 )
 def test_short_names_are_safe_in_a_file_name(name, expected):
@@ -267,4 +279,12 @@ def test_short_names_are_safe_in_a_file_name(name, expected):
 
 @given(st.text())
 def test_any_name_makes_a_safe_file_name(name):
-    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}", short_name(name))
+    short = short_name(name)
+    assert 0 < len(short.encode()) <= 48
+    assert short[0] not in "-."
+    assert short.isprintable()
+    assert not set(short) & set('/\\:*?"<>| ')
+    record = {"id": short, "schema": 4, "created": "2026-01-01T00:00:00Z"}
+    with pytest.raises(ValidationError) as error:  # its other fields are missing
+        Record.model_validate(record)
+    assert "id" not in {one["loc"][0] for one in error.value.errors()}

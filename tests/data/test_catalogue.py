@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from fatbench import data
@@ -16,6 +18,18 @@ def test_descriptions_are_single_lines():
 def test_describe_unknown():
     with pytest.raises(UsageError, match=r"^no dataset 'imagenet': there are digits, .*tiny-imagenet, or the path"):
         data.describe("imagenet")
+
+
+def test_without_a_home_directory_only_what_needs_one_asks_for_it(failure, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr(Path, "expanduser", lambda path: nowhere())
+    assert data.load("digits", seed=0, data_dir=None).num_classes == 10
+    line = "there is no home directory with datasets: name one with --data-dir or FATBENCH_DATA"
+    assert failure("cifar10", ResourceError) == failure("tiny-imagenet", ResourceError) == line
+    assert failure("~/x.npz", UsageError) == "~/x.npz: there is no such home directory; give the whole path"
 
 
 def test_unknown_names_and_paths(failure, tmp_path, monkeypatch):
