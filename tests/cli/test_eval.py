@@ -210,13 +210,13 @@ def test_weights_are_scored_on_test_images_alone(
     fatbench: Fatbench, outside: Callable[..., Any], tmp_path: Path
 ) -> None:
     _, arrays = outside()
-    options = ("--model", "net.py:make", "--eps", "8/255", "--eval", "clean", "--json")
+    options = ("--model", "net.py:net", "--eps", "0.3", "--eval", "clean", "--normalize", "0.13,0.31", "--json")
     whole = json.loads(fatbench("eval", "weights.pt", "--dataset", "data.npz", *options).out)
     np.savez(tmp_path / "test.npz", x_test=arrays["x_test"], y_test=arrays["y_test"])
     alone = json.loads(fatbench("eval", "weights.pt", "--dataset", "test.npz", *options).out)
-    assert [one["scores"]["clean"]["correct"] for one in alone] == [one["scores"]["clean"]["correct"] for one in whole]
+    assert alone[0]["scores"]["clean"]["correct"] == whole[0]["scores"]["clean"]["correct"] > 30
     assert alone[0]["data"]["train"] == 0
-    said = fatbench("run", "--dataset", "test.npz", "--model", "net.py:make")
+    said = fatbench("run", "--dataset", "test.npz", "--model", "net.py:net")
     assert said.code == 2
     assert "test.npz has no x_train" in said.complaint
 
