@@ -216,7 +216,7 @@ def test_weights_are_scored_on_test_images_alone(
     alone = json.loads(fatbench("eval", "weights.pt", "--dataset", "test.npz", *options).out)
     assert alone[0]["scores"]["clean"]["correct"] == whole[0]["scores"]["clean"]["correct"] > 30
     assert alone[0]["data"]["train"] == 0
-    said = fatbench("run", "-m", "fgsm", "--dataset", "test.npz", "--model", "net.py:net")
+    said = fatbench("run", "-m", "fgsm", "--dataset", "test.npz", "--model", "net.py:net", "-q")
     assert said.code == 2
     assert "test.npz has no x_train" in said.complaint
 
