@@ -17,6 +17,7 @@ import torch  # noqa: E402
 from .processes import Mortal  # noqa: E402
 
 torch.set_num_threads(THREADS)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the suite ignores it, and so would all that it starts
 subprocess.Popen = Mortal  # type: ignore[misc]  # `subprocess.run` and all that tests start by it
 
 
